@@ -1,0 +1,67 @@
+"""Where a result came from: enough to make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+__all__ = ["Provenance"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Say which component, version, parameters, seed and inputs made a result.
+
+    It holds no time stamp: the same inputs and seed give the same bytes.
+
+    Parameters
+    ----------
+    component
+        Registry name, e.g. ``"glue"``.
+    version
+        Version of the distribution that offered it.
+    parameters
+        Everything that was set, as JSON values.
+    seed
+        The seed, where randomness was involved.
+    inputs
+        Name of each input to the sha256 of its content.
+    versions
+        Versions of the libraries that decide numbers (numpy, torch …).
+    """
+
+    component: str
+    version: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Freeze the mappings and check that they survive JSON."""
+        for name in ("parameters", "inputs", "versions"):
+            plain = json.loads(json.dumps(dict(getattr(self, name)), sort_keys=True))
+            object.__setattr__(self, name, MappingProxyType(plain))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values, keys in a fixed order."""
+        return {
+            "component": self.component,
+            "version": self.version,
+            "parameters": dict(self.parameters),
+            "seed": self.seed,
+            "inputs": dict(self.inputs),
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Provenance:
+        """Rebuild from :meth:`to_dict`."""
+        return cls(**values)
+
+    def to_json(self) -> str:
+        """Return JSON text with sorted keys."""
+        return json.dumps(self.to_dict(), sort_keys=True)
