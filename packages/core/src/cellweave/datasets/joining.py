@@ -1,0 +1,24 @@
+"""Put modalities into one MuData."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from mudata import MuData
+
+__all__ = ["joined"]
+
+
+def joined(parts: dict[str, AnnData], uns: dict[str, Any]) -> MuData:
+    """Return a MuData of ``parts`` that copies no column of theirs to its own tables."""
+    import mudata
+
+    with warnings.catch_warnings(), mudata.set_options(pull_on_update=False):
+        # A spatial panel and an RNA library name the same genes; that is how they are linked.
+        warnings.filterwarnings("ignore", message="var_names are not unique")
+        mdata = mudata.MuData(parts)
+    mdata.uns.update(uns)
+    return mdata
