@@ -23,6 +23,7 @@ __all__ = [
     "StateMismatchError",
     "UnknownComponentError",
     "UnreadableFileError",
+    "UnwritableError",
     "closest",
     "one_of",
 ]
@@ -38,6 +39,10 @@ class DataError(CellweaveError, ValueError):
 
 class UnreadableFileError(DataError, OSError):
     """Signal that a file is damaged, of another format, or took too long or too much to read."""
+
+
+class UnwritableError(CellweaveError, OSError):
+    """Signal that an output could not be written; what stood in its place is untouched."""
 
 
 class IntegrityError(DataError):

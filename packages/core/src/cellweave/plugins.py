@@ -290,7 +290,9 @@ def _import_problem(source: _Source, error: BaseException) -> tuple[str, str]:
     reason = f"it raised {type(error).__name__} when imported: {error}".rstrip(": ") + "."
     if isinstance(error, ModuleNotFoundError) and error.name:
         top = error.name.partition(".")[0]
-        return f"it needs the module {error.name!r}, which is missing.", f"Run: pip install {top}."
+        own = top.replace("_", "-") == source.distribution.replace("_", "-")
+        what = f"--force-reinstall {source.distribution}" if own else top
+        return f"it needs the module {error.name!r}, which is missing.", f"Run: pip install {what}."
     return reason, _update(source)
 
 
@@ -310,14 +312,14 @@ def _module_problem(source: _Source, module: Any) -> tuple[str, str] | None:
 
 
 def _hook_names(module: ModuleType) -> set[str]:
-    """Collect hook implementations, and functions that look like one by their name."""
-    marker = f"{PROJECT}_impl"
-    return {
-        name
-        for name in dir(module)
-        if inspect.isroutine(value := inspect.getattr_static(module, name))
-        and hasattr(value, marker)
-    }
+    """Collect the hooks that a module implements, by the marker that ``@hookimpl`` leaves."""
+    names = set()
+    for name in dir(module):
+        value = inspect.getattr_static(module, name)
+        options = getattr(value, f"{PROJECT}_impl", None) if inspect.isroutine(value) else None
+        if options is not None:
+            names.add(options.get("specname") or name)
+    return names
 
 
 def _update(source: _Source) -> str:

@@ -1,0 +1,1 @@
+"""What users do: read, validate, prepare, link, integrate, tokenize, embed, evaluate, report."""

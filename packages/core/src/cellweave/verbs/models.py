@@ -1,0 +1,64 @@
+"""Load a model folder or a published checkpoint, and embed cells with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cellweave.errors import UnreadableFileError, one_of
+from cellweave.plugins import get_plugin_manager
+from cellweave.records.component import ComponentKind
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellweave.contracts import Model
+    from cellweave.records import Embedding
+
+__all__ = ["embed", "load"]
+
+
+def load(path: str | Path, *, family: str | None = None) -> Model:
+    """Load a model folder of ours, or the files that a model's authors publish.
+
+    Parameters
+    ----------
+    path
+        Folder or file as downloaded.
+    family
+        Registry name of the family; recognised from file names and headers when not given.
+
+    Examples
+    --------
+    >>> import cellweave
+    >>> model = cellweave.load("Geneformer-V2-104M")  # doctest: +SKIP
+    """
+    path = Path(path)
+    registry = get_plugin_manager().registry(ComponentKind.MODEL)
+    if not path.exists():
+        msg = f"There is nothing at {str(path)!r}. Give the folder or file as downloaded."
+        raise UnreadableFileError(msg)
+    if family is not None:
+        chosen: Model = registry[family].load().load(path)
+        return chosen
+    for name in registry:
+        component = registry[name]
+        if not component.missing_modules():
+            candidate = component.load()
+            if candidate.recognises(path):
+                model: Model = candidate.load(path)
+                return model
+    found = one_of(p.name for p in path.iterdir()) if path.is_dir() else path.name
+    msg = (
+        f"No installed model family recognises {str(path)!r}, which holds: {found}. "
+        f"Installed families: {one_of(registry)}. See `cellweave models` for what each needs."
+    )
+    raise UnreadableFileError(msg)
+
+
+def embed(
+    adata: AnnData, model: str | Path | Model, *, batch_size: int = 32, device: str = "cpu"
+) -> Embedding:
+    """Return one vector a cell, in input order, from a loaded model or a path."""
+    loaded = load(model) if isinstance(model, str | Path) else model
+    return loaded.embed(adata, batch_size=batch_size, device=device)
