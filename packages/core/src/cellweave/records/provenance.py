@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["Provenance"]
+__all__ = ["Provenance", "reduce_record"]
+
+
+def reduce_record(record: Any) -> tuple[Any, ...]:
+    """Say how to pickle or copy a record whose frozen mappings cannot be pickled themselves."""
+    values = {}
+    for name in (f.name for f in fields(record)):
+        value = getattr(record, name)
+        values[name] = dict(value) if isinstance(value, MappingProxyType) else value
+    return _rebuild, (type(record), values)
+
+
+def _rebuild(kind: type, values: dict[str, Any]) -> Any:
+    return kind(**values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +58,9 @@ class Provenance:
         for name in ("parameters", "inputs", "versions"):
             plain = json.loads(json.dumps(dict(getattr(self, name)), sort_keys=True))
             object.__setattr__(self, name, MappingProxyType(plain))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_record(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values, keys in a fixed order."""

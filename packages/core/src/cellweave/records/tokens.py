@@ -11,7 +11,7 @@ import numpy as np
 
 from cellweave.errors import DataError, closest
 from cellweave.records._files import load_arrays, save_arrays
-from cellweave.records.provenance import Provenance
+from cellweave.records.provenance import Provenance, reduce_record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,6 +46,9 @@ class Vocabulary:
             msg = f"Special tokens {wrong!r} lie outside the {len(self.names)} ids."
             raise DataError(msg)
         object.__setattr__(self, "special", MappingProxyType(dict(self.special)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_record(self)
 
     def __len__(self) -> int:
         """Count all ids, special ones included."""
@@ -113,6 +116,9 @@ class Tokens:
         if problem:
             msg = f"Tokens are inconsistent: {problem}."
             raise DataError(msg)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return reduce_record(self)
 
     @property
     def n_cells(self) -> int:
