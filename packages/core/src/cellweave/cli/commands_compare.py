@@ -1,4 +1,4 @@
-"""``cellweave compare``: several methods on one data set, one table."""
+"""``cellweave compare`` and ``cellweave demo``: several methods on one data set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cellweave.cli.commands_data import Files, load_inputs
-from cellweave.cli.options import BatchKey, Genes, Json, LabelKey, Pairing, Quiet, Report
+from cellweave.cli.options import BatchKey, Genes, Json, LabelKey, Pairing, Quiet, Report, Seed
 from cellweave.cli.output import say, show_json, show_progress, show_table
 
 __all__ = ["register"]
@@ -21,6 +21,32 @@ def register(app: typer.Typer) -> None:
         "compare",
         epilog="Example: cellweave compare pbmc.h5mu --methods maxfuse,bindsc --seeds 3",
     )(_compare)
+    app.command("demo", epilog="Example: cellweave demo -o demo")(_demo)
+
+
+def _demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for data and reports.")
+    ] = Path("cellweave-demo"),
+    cells: Annotated[int, typer.Option("--cells", help="Cells of each modality.")] = 600,
+    seed: Seed = 0,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
+    """Do the main job on data made here: simulate, validate, prepare, weave, score, report."""
+    from cellweave.verbs.demo import demo
+
+    with show_progress(quiet=quiet) as progress:
+        tell = None if as_json or quiet else say
+        made = demo(output, n_cells=cells, seed=seed, progress=progress, tell=tell)
+    reports = {name: str(path) for name, path in made.reports.items()}
+    if as_json:
+        scores = {n: [asdict(i) for i in s.items] for n, s in made.scores.items()}
+        show_json({"data": str(made.data), "reports": reports, "scores": scores})
+    else:
+        say(f"data: {made.data}")
+        for name, path in reports.items():
+            say(f"look at: {path} ({name})")
 
 
 def _compare(

@@ -131,7 +131,7 @@ def _simulate(
     from cellweave.verbs.read import write
 
     names = tuple(part.strip() for part in modalities.split(","))
-    mdata = simulate(n_cells=cells, n_types=types, modalities=names, n_batches=batches, seed=seed)
+    mdata = simulate(n_cells=cells, n_types=types, modalities=names, batches=batches, seed=seed)
     write(mdata, output)
     shapes: dict[str, Any] = {name: list(adata.shape) for name, adata in mdata.mod.items()}
     if as_json:
