@@ -7,21 +7,37 @@ is linked when ``|d| <= reach``, with the weight ``((|d| + scale) / scale) ** -p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from cellweave.errors import ConfigError, DataError
+from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.linking.assemble import take_parameters
 from cellweave.linking.intervals import overlapping_pairs, signed_distance
 from cellweave.linking.regions import Regions, chromosome_codes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from cellweave.records import LinkRequest
 
-__all__ = ["DistanceRule", "GenePairs", "gene_intervals", "link_by_distance"]
+__all__ = [
+    "DISTANCE_METHODS",
+    "DistanceRule",
+    "GenePairs",
+    "distance_rule",
+    "gene_intervals",
+    "link_by_distance",
+]
 
 Anchor = Literal["combined", "gene_body", "promoter"]
+# Method of a request to the part of the gene and the default reach.
+DISTANCE_METHODS: Mapping[str, tuple[Anchor, int]] = {
+    "combined": ("combined", 0),
+    "gene_body": ("gene_body", 0),
+    "promoter": ("promoter", 0),
+    "window": ("promoter", 150_000),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +74,38 @@ class DistanceRule:
     def weights(self, distances: np.ndarray) -> np.ndarray:
         """Return the weight at each distance, 1 at 0."""
         return ((np.abs(distances) + self.scale) / self.scale) ** -self.power
+
+
+def distance_rule(request: LinkRequest) -> tuple[DistanceRule, int]:
+    """Return the rule and the sign that a request asks for; unknown methods are refused.
+
+    Methods are ``combined`` (default), ``gene_body``, ``promoter`` and ``window`` (150 kb around
+    the promoter); parameters ``promoter_length``, ``window``, ``scale``, ``power``, ``sign``.
+    """
+    method = request.method or "combined"
+    if method not in DISTANCE_METHODS:
+        known = (*DISTANCE_METHODS, "gene_activity", "identity", "table", "correlation")
+        msg = (
+            f"Unknown method {method!r} to link {request.source!r} and {request.target!r}."
+            f"{closest(method, known)} Available: {one_of(known)}."
+        )
+        raise ConfigError(msg)
+    anchor, reach = DISTANCE_METHODS[method]
+    known_values = {
+        "promoter_length": 2000, "window": reach, "scale": 1000.0, "power": 0.75, "sign": 1,
+    }  # fmt: skip
+    values = take_parameters(request, known_values, what=method)
+    if values["sign"] not in (-1, 1):
+        msg = f"Got sign={values['sign']!r}. Expected 1, or -1 where openness silences a gene."
+        raise ConfigError(msg)
+    rule = DistanceRule(
+        anchor=anchor,
+        promoter_length=int(values["promoter_length"]),
+        reach=int(values["window"]),
+        scale=float(values["scale"]),
+        power=float(values["power"]),
+    )
+    return rule, int(values["sign"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

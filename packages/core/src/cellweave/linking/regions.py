@@ -13,7 +13,16 @@ from cellweave.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Regions", "column_names", "plain_chromosome", "regions_of", "share_of_regions"]
+__all__ = [
+    "Regions",
+    "chromosome_codes",
+    "column_names",
+    "plain_chromosome",
+    "region_columns",
+    "regions_of",
+    "require_regions",
+    "share_of_regions",
+]
 
 # The last two numbers are start and end; what stands before is the chromosome, however it is
 # spelt ("chr1", "chr1_KI270706v1_random", "HLA-A*01:01"), and commas may group the digits.
@@ -70,16 +79,27 @@ def regions_of(var: pd.DataFrame) -> Regions:
         With ``chrom, chromStart, chromEnd`` or ``chrom, start, end`` (half-open, 0-based), or an
         ``interval`` column, or an index such as ``chr1:10-20``, ``chr1-10-20``, ``chr1_10_20``.
     """
+    strand = var["strand"].astype(str).to_numpy() if "strand" in var.columns else None
+    return _checked(_raw_columns(var), var.index, strand)
+
+
+def region_columns(var: pd.DataFrame) -> pd.DataFrame:
+    """Return ``chrom, chromStart, chromEnd`` of the features, chromosomes spelt as the data do.
+
+    Features without a place have an empty ``chrom`` and zeros.
+    """
     import pandas as pd
 
-    columns = column_names(var)
-    if columns:
-        frame = var.loc[:, list(columns)].set_axis(["chrom", "start", "end"], axis=1)
-        strand = var["strand"].astype(str).to_numpy() if "strand" in var.columns else None
-        return _checked(frame, var.index, strand)
-    text = next((var[c] for c in _TEXT_COLUMNS if c in var.columns), None)
-    names = pd.Series(var.index if text is None else text.to_numpy(), index=var.index, dtype="str")
-    return _checked(_extracted(names), names, None)
+    regions = regions_of(var)
+    spelt = _raw_columns(var)["chrom"].astype("str").to_numpy(dtype=object)
+    return pd.DataFrame(
+        {
+            "chrom": np.where(regions.known, spelt, ""),
+            "chromStart": regions.starts,
+            "chromEnd": regions.ends,
+        },
+        index=var.index,
+    )
 
 
 def share_of_regions(names: pd.Index) -> float:
@@ -98,6 +118,17 @@ def plain_chromosome(names: pd.Series) -> pd.Series:
     """Drop ``chr`` and write the mitochondrion as ``M``, so that both dialects meet."""
     plain = names.str.replace(r"^(?:chr|Chr|CHR)(?!_)", "", regex=True)
     return plain.replace({"MT": "M", "Mt": "M", "mt": "M"})
+
+
+def _raw_columns(var: pd.DataFrame) -> pd.DataFrame:
+    import pandas as pd
+
+    columns = column_names(var)
+    if columns:
+        return var.loc[:, list(columns)].set_axis(["chrom", "start", "end"], axis=1)
+    text = next((var[c] for c in _TEXT_COLUMNS if c in var.columns), None)
+    names = pd.Series(var.index if text is None else text.to_numpy(), index=var.index, dtype="str")
+    return _extracted(names)
 
 
 def _extracted(names: pd.Series) -> pd.DataFrame:

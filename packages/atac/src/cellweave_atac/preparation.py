@@ -1,0 +1,215 @@
+"""TF-IDF and latent semantic indexing of peak counts.
+
+With x the counts, the default ("glue", Cao & Gao 2022) is::
+
+    t = x_ij / Σ_j x_ij · n / Σ_i x_ij      rows then scaled to sum 1, then log(1 + 1e4 t)
+    T ≈ U S Vᵀ                               randomized, U kept without S
+    z = (U − row mean) / row sd (ddof 1)     each cell across its components
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.errors import ConfigError, DataError
+from cellweave.linking import region_columns
+from cellweave.preparing import Recipe, raw_values, settings_from, signed_components, standardized
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellweave.records import Prepared
+
+__all__ = ["AtacSettings", "lsi", "prepare", "tf_idf"]
+
+TfIdf = Literal["glue", "muon", "signac", "cusanovich"]
+Scaling = Literal["cells", "components"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtacSettings:
+    """Settings of the ATAC preparation.
+
+    Parameters
+    ----------
+    tf_idf
+        ``"glue"``, ``"muon"`` (log tf times log idf), ``"signac"`` (log of tf·idf·1e4) or
+        ``"cusanovich"`` (tf times log idf).
+    n_components
+        Components of the LSI; fewer when the data have fewer.
+    scaling
+        ``"cells"``: z-score each cell across components (singular values unused);
+        ``"components"``: z-score each component across cells, as muon and Signac do.
+    drop_depth
+        Drop the first component when its correlation with log depth is 0.5 or more. Only for
+        ``scaling="components"``: row scaling has removed depth already.
+    binarize
+        Count a peak as open or not.
+    min_cells
+        A peak open in fewer cells is not ``highly_variable``.
+    n_iter
+        Power iterations of the randomized decomposition.
+    """
+
+    tf_idf: TfIdf = "glue"
+    n_components: int = 100
+    scaling: Scaling = "cells"
+    drop_depth: bool = False
+    binarize: bool = False
+    min_cells: int = 1
+    n_iter: int = 15
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that mean nothing and combinations that cancel each other."""
+        if self.n_components < 2 or self.n_iter < 0 or self.min_cells < 0:
+            msg = f"Got {self}. Expected n_components >= 2, n_iter >= 0 and min_cells >= 0."
+            raise ConfigError(msg)
+        if self.drop_depth and self.scaling == "cells":
+            msg = "drop_depth=True needs scaling='components'. Set it, or leave drop_depth out."
+            raise ConfigError(msg)
+
+
+def prepare(
+    adata: AnnData, *, settings: Mapping[str, Any] | None = None, seed: int = 0
+) -> Prepared:
+    """Return TF-IDF in ``X``, LSI in ``obsm["X_lsi"]`` and BED columns in ``var``."""
+    chosen = settings_from(AtacSettings, settings, name="atac")
+    counts = raw_values(adata, modality="atac")
+    if min(counts.shape) < 3:
+        msg = f"ATAC data of shape {counts.shape} cannot be decomposed. Give 3 cells and 3 peaks."
+        raise DataError(msg)
+    recipe = Recipe(modality="atac", distribution="cellweave-atac", settings=chosen, seed=seed)
+    prepared = _copied(adata, counts)
+    _add_regions(prepared, recipe)
+    _add_tf_idf(prepared, counts, chosen, recipe)
+    _add_lsi(prepared, counts, chosen, seed, recipe)
+    _add_features(prepared, counts, chosen, recipe)
+    return recipe.close(prepared)
+
+
+def tf_idf(counts: sp.csr_matrix, *, kind: TfIdf = "glue") -> sp.csr_matrix:
+    """Return the TF-IDF of counts as float32 CSR; empty cells and peaks stay empty."""
+    counts = sp.csr_matrix(counts, dtype=np.float64, copy=True)
+    frequency = _rows_summing_to_one(counts)
+    totals = np.asarray(counts.sum(axis=0)).ravel()
+    inverse = np.divide(counts.shape[0], totals, out=np.zeros_like(totals), where=totals > 0)
+    if kind == "muon":
+        frequency.data = np.log1p(frequency.data * 1e4)
+        inverse = np.log1p(inverse)
+    elif kind == "cusanovich":
+        inverse = np.log1p(inverse)
+    frequency.data *= inverse[frequency.indices]
+    if kind == "glue":
+        frequency = _rows_summing_to_one(frequency)
+    if kind in ("glue", "signac"):
+        frequency.data = np.log1p(frequency.data * 1e4)
+    return frequency.astype(np.float32)
+
+
+def lsi(
+    values: sp.csr_matrix,
+    *,
+    n_components: int = 100,
+    scaling: Scaling = "cells",
+    n_iter: int = 15,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return cell coordinates, peak loadings and singular values of a TF-IDF matrix."""
+    from sklearn.utils.extmath import randomized_svd
+
+    n_components = min(n_components, min(values.shape) - 1)
+    left, singular, right = randomized_svd(
+        values, n_components, n_iter=n_iter, random_state=seed, flip_sign=False
+    )
+    left, right = signed_components(left, right)
+    coordinates = standardized(left.astype(np.float64), axis=1 if scaling == "cells" else 0)
+    return coordinates.astype(np.float32), right.T.astype(np.float32), singular
+
+
+def _rows_summing_to_one(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    totals = np.asarray(matrix.sum(axis=1)).ravel()
+    scale = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals > 0)
+    scaled = matrix.copy()
+    scaled.data = matrix.data * np.repeat(scale, np.diff(matrix.indptr))
+    return scaled
+
+
+def _copied(adata: AnnData, counts: sp.csr_matrix) -> AnnData:
+    prepared = adata.copy()
+    prepared.layers["counts"] = counts
+    return prepared
+
+
+def _add_regions(prepared: AnnData, recipe: Recipe) -> None:
+    places = region_columns(prepared.var)
+    placed = int((places["chrom"] != "").sum())
+    if placed:
+        for column in places:
+            prepared.var[column] = places[column]
+    recipe.add("regions", outcome={"placed": placed, "without_place": len(places) - placed})
+
+
+def _add_tf_idf(
+    prepared: AnnData, counts: sp.csr_matrix, chosen: AtacSettings, recipe: Recipe
+) -> None:
+    used = counts
+    if chosen.binarize:
+        used = counts.copy()
+        used.data[:] = 1
+    prepared.X = tf_idf(used, kind=chosen.tf_idf)
+    empty = int((np.diff(counts.indptr) == 0).sum())
+    recipe.add(
+        "tf_idf", kind=chosen.tf_idf, binarize=chosen.binarize, outcome={"empty_cells": empty}
+    )
+
+
+def _add_lsi(
+    prepared: AnnData, counts: sp.csr_matrix, chosen: AtacSettings, seed: int, recipe: Recipe
+) -> None:
+    coordinates, loadings, singular = lsi(
+        prepared.X,
+        n_components=chosen.n_components,
+        scaling=chosen.scaling,
+        n_iter=chosen.n_iter,
+        seed=seed,
+    )
+    depth = np.log1p(np.asarray(counts.sum(axis=1)).ravel())
+    correlation = _correlation(coordinates[:, 0], depth)
+    dropped = chosen.drop_depth and abs(correlation) >= 0.5
+    first = 1 if dropped else 0
+    prepared.obsm["X_lsi"] = np.ascontiguousarray(coordinates[:, first:])
+    prepared.varm["lsi_loadings"] = np.ascontiguousarray(loadings[:, first:])
+    recipe.add(
+        "lsi",
+        n_components=prepared.obsm["X_lsi"].shape[1],
+        scaling=chosen.scaling,
+        n_iter=chosen.n_iter,
+        outcome={
+            "depth_correlation_of_first": round(correlation, 4),
+            "first_dropped": bool(dropped),
+            "largest_singular_value": round(float(singular[0]), 4),
+        },
+    )
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if a.std() == 0 or b.std() == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _add_features(
+    prepared: AnnData, counts: sp.csr_matrix, chosen: AtacSettings, recipe: Recipe
+) -> None:
+    n_cells = np.bincount(counts.indices, minlength=counts.shape[1])
+    prepared.var["n_cells"] = n_cells
+    prepared.var["highly_variable"] = n_cells >= chosen.min_cells
+    kept = int(prepared.var["highly_variable"].sum())
+    recipe.add(
+        "features", min_cells=chosen.min_cells, outcome={"kept": kept, "all": counts.shape[1]}
+    )
