@@ -1,0 +1,286 @@
+"""Bring raw RNA counts into the prepared form: filter, normalise, choose genes, components.
+
+Normalisation, logarithm and the component analysis are scanpy's; the choice of variable genes is
+ours where scanpy would need scikit-misc (:mod:`cellweave_rna.variable_genes`), and so is scaling,
+which here stays sparse (:mod:`cellweave_rna.scaling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.preparing import Recipe, raw_values, settings_from, signed_components
+from cellweave_rna.scaling import sparse_scaled
+from cellweave_rna.variable_genes import variable_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellweave.records import Prepared
+
+__all__ = ["RnaSettings", "prepare_rna"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RnaSettings:
+    """Say how RNA is prepared.
+
+    Parameters
+    ----------
+    layer
+        Layer of the raw counts; ``None`` takes ``layers["counts"]``, else ``X``.
+    values
+        ``"counts"``, or ``"log1p"`` for data that only exist log-normalised: they are kept as
+        they are and genes are chosen by dispersion.
+    min_genes, min_counts
+        Cells with less are dropped (and counted in the record).
+    min_cells
+        Genes seen in fewer cells are dropped.
+    max_mito_percent
+        Cells above are dropped; ``None`` keeps all.
+    target_sum
+        Counts of every cell after normalisation; ``None`` takes the median.
+    n_top_genes
+        Number of highly variable genes; all when there are fewer.
+    flavor
+        ``"seurat_v3"`` on counts, or scanpy's ``"seurat"`` and ``"cell_ranger"`` on logs.
+    batch_key
+        Column of ``obs``: genes are chosen that vary within batches.
+    span
+        Share of genes in each local regression of ``"seurat_v3"``.
+    clip
+        Largest absolute scaled value that enters the components.
+    n_components
+        Principal components kept, at most.
+    """
+
+    layer: str | None = None
+    values: Literal["counts", "log1p"] = "counts"
+    min_genes: int = 0
+    min_counts: int = 0
+    min_cells: int = 0
+    max_mito_percent: float | None = None
+    target_sum: float | None = 1e4
+    n_top_genes: int = 2000
+    flavor: Literal["seurat_v3", "seurat", "cell_ranger"] = "seurat_v3"
+    batch_key: str | None = None
+    span: float = 0.3
+    clip: float = 10.0
+    n_components: int = 50
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense, all at once."""
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name in ("n_top_genes", "span", "clip", "n_components")
+            if getattr(self, name) <= 0
+        ]
+        if self.target_sum is not None and self.target_sum <= 0:
+            wrong.append(f"target_sum={self.target_sum!r}")
+        if wrong:
+            msg = f"Settings {', '.join(wrong)} of 'rna' must be above 0. Give positive numbers."
+            raise ConfigError(msg)
+
+
+def prepare_rna(adata: AnnData, settings: Mapping[str, Any] | None, *, seed: int) -> Prepared:
+    """Return the prepared form of raw RNA; ``adata`` is not changed."""
+    chosen = settings_from(RnaSettings, settings, name="rna")
+    _check_keys(adata, chosen)
+    recipe = Recipe(
+        modality="rna",
+        distribution="cellweave-rna",
+        settings=chosen,
+        seed=seed,
+        libraries=("numpy", "scipy", "scikit-learn", "scanpy", "anndata"),
+    )
+    made = _filtered(_with_raw(adata, chosen), chosen, recipe)
+    _normalise(made, chosen, recipe)
+    _choose_genes(made, chosen, recipe)
+    _add_components(made, chosen, seed, recipe)
+    return recipe.close(made)
+
+
+def _check_keys(adata: AnnData, settings: RnaSettings) -> None:
+    problems = []
+    if settings.batch_key is not None and settings.batch_key not in adata.obs:
+        near = closest(settings.batch_key, adata.obs.columns)
+        problems.append(f"obs has no column {settings.batch_key!r}.{near} ")
+        problems.append(f"Columns: {one_of(adata.obs.columns)}.")
+    if settings.layer is not None and settings.layer not in adata.layers:
+        near = closest(settings.layer, adata.layers)
+        problems.append(f"There is no layer {settings.layer!r}.{near} ")
+        problems.append(f"Layers: {one_of(adata.layers)}.")
+    if problems:
+        msg = f"'rna' cannot be prepared as set: {''.join(problems)}"
+        raise ConfigError(msg)
+
+
+def _with_raw(adata: AnnData, settings: RnaSettings) -> AnnData:
+    """Make a new AnnData with float32 CSR raw values and nothing computed from them."""
+    from anndata import AnnData as AnnDataClass
+
+    source = adata
+    if settings.layer is not None:
+        source = AnnDataClass(adata.layers[settings.layer], obs=adata.obs, var=adata.var)
+    counts = raw_values(source, modality="rna", integers=settings.values == "counts")
+    made = AnnDataClass(counts, obs=adata.obs.copy(), var=adata.var.copy())
+    for key, value in adata.obsm.items():
+        made.obsm[key] = value.copy()
+    return made
+
+
+def _filtered(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
+    keep_cells, reasons = _cells_to_keep(adata, settings)
+    n_cells, n_genes = adata.shape
+    adata = adata[keep_cells]
+    seen = np.bincount(adata.X.indices, minlength=n_genes)
+    adata = adata[:, seen >= settings.min_cells].copy()
+    recipe.add(
+        "filter",
+        min_genes=settings.min_genes,
+        min_counts=settings.min_counts,
+        min_cells=settings.min_cells,
+        max_mito_percent=settings.max_mito_percent,
+        outcome={
+            "cells": adata.n_obs,
+            "cells_dropped": n_cells - adata.n_obs,
+            "genes": adata.n_vars,
+            "genes_dropped": n_genes - adata.n_vars,
+            **reasons,
+        },
+    )
+    _refuse_empty(adata, n_cells, n_genes)
+    return adata
+
+
+def _cells_to_keep(adata: AnnData, settings: RnaSettings) -> tuple[np.ndarray, dict[str, int]]:
+    from cellweave_rna.quality import mitochondrial_percent
+
+    counts = adata.X
+    too_few = np.diff(counts.indptr) < settings.min_genes
+    too_small = np.asarray(counts.sum(axis=1)).ravel() < settings.min_counts
+    too_mito = np.zeros(adata.n_obs, dtype=bool)
+    if settings.max_mito_percent is not None:
+        too_mito = mitochondrial_percent(adata, counts) > settings.max_mito_percent
+    reasons = {
+        "too_few_genes": int(too_few.sum()),
+        "too_few_counts": int(too_small.sum()),
+        "too_mitochondrial": int(too_mito.sum()),
+    }
+    return ~(too_few | too_small | too_mito), reasons
+
+
+def _refuse_empty(adata: AnnData, n_cells: int, n_genes: int) -> None:
+    if 0 in adata.shape:
+        msg = (
+            f"Filtering 'rna' left {adata.n_obs} of {n_cells} cells and {adata.n_vars} of "
+            f"{n_genes} genes. Lower min_genes, min_counts, min_cells or raise max_mito_percent."
+        )
+        raise DataError(msg)
+    empty = np.diff(adata.X.indptr) == 0
+    if empty.any():
+        first = adata.obs_names[int(np.flatnonzero(empty)[0])]
+        msg = (
+            f"'rna' holds {int(empty.sum())} cells without any count, first {first!r}. They have "
+            "no place in a normalised space. Drop them with the setting min_genes=1."
+        )
+        raise DataError(msg)
+
+
+def _normalise(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
+    import scanpy as sc
+
+    adata.layers["counts"] = adata.X.copy()
+    if settings.values == "log1p":
+        recipe.add("keep_log1p", outcome={"largest": float(adata.X.max())})
+        return
+    sc.pp.normalize_total(adata, target_sum=settings.target_sum)
+    sc.pp.log1p(adata)
+    del adata.uns["log1p"]
+    adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
+    recipe.add("normalize_total", target_sum=settings.target_sum)
+    recipe.add("log1p")
+
+
+def _choose_genes(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
+    flavor = settings.flavor
+    if settings.values == "log1p" and flavor == "seurat_v3":
+        flavor = "seurat"  # standardised variance is defined on counts
+    if adata.n_vars <= settings.n_top_genes:
+        adata.var["highly_variable"] = True
+        flavor = "all"
+    elif flavor == "seurat_v3":
+        _choose_by_variance(adata, settings)
+    else:
+        _choose_by_dispersion(adata, settings, flavor)
+    recipe.add(
+        "highly_variable_genes",
+        flavor=flavor,
+        n_top_genes=settings.n_top_genes,
+        batch_key=settings.batch_key,
+        span=settings.span,
+        outcome={"highly_variable": int(adata.var["highly_variable"].sum())},
+    )
+
+
+def _choose_by_variance(adata: AnnData, settings: RnaSettings) -> None:
+    batches = None
+    if settings.batch_key is not None:
+        batches = adata.obs[settings.batch_key].astype(str).to_numpy()
+    table = variable_genes(
+        adata.layers["counts"], batches=batches, n_top=settings.n_top_genes, span=settings.span
+    )
+    adata.var["highly_variable"] = table["highly_variable"].to_numpy()
+    adata.var["standardised_variance"] = table["standardised_variance"].to_numpy()
+    adata.var["highly_variable_rank"] = table["rank"].to_numpy()
+
+
+def _choose_by_dispersion(adata: AnnData, settings: RnaSettings, flavor: str) -> None:
+    import scanpy as sc
+
+    table = sc.pp.highly_variable_genes(
+        adata,
+        flavor=flavor,
+        n_top_genes=settings.n_top_genes,
+        batch_key=settings.batch_key,
+        inplace=False,
+    )
+    if len(table) == adata.n_vars and table.index.equals(adata.var_names):
+        chosen = table["highly_variable"]
+    else:
+        chosen = table["highly_variable"].reset_index(drop=True)
+    adata.var["highly_variable"] = np.asarray(chosen, dtype=bool)
+
+
+def _add_components(adata: AnnData, settings: RnaSettings, seed: int, recipe: Recipe) -> None:
+    import scanpy as sc
+
+    chosen = adata.var["highly_variable"].to_numpy()
+    matrix = sp.csr_matrix(adata.X[:, chosen])
+    scaled, _ = sparse_scaled(matrix, clip=settings.clip)
+    n = max(1, min(settings.n_components, scaled.shape[0] - 1, scaled.shape[1] - 1))
+    scores, loadings, ratio, _ = sc.pp.pca(
+        scaled,
+        n_comps=n,
+        svd_solver=_solver(scaled.shape[1]),
+        random_state=seed,
+        return_info=True,
+        dtype="float64",
+    )
+    scores, loadings = signed_components(scores, loadings)
+    adata.obsm["X_pca"] = np.ascontiguousarray(scores, dtype=np.float32)
+    adata.varm["PCs"] = np.zeros((adata.n_vars, n), dtype=np.float32)
+    adata.varm["PCs"][chosen] = loadings.T
+    recipe.add("scale", clip=settings.clip, outcome={"genes": int(chosen.sum())})
+    recipe.add("pca", n_components=n, outcome={"variance_ratio": float(np.sum(ratio))})
+
+
+def _solver(n_genes: int) -> str:
+    """Choose: a few thousand genes fit the exact, start-free eigenproblem; more do not."""
+    return "covariance_eigh" if n_genes <= 4000 else "arpack"

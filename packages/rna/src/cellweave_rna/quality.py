@@ -1,0 +1,143 @@
+"""How good each cell is: counts, genes, mitochondrial share, outliers in its batch, doublets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.errors import ConfigError, closest, one_of
+from cellweave.preparing import raw_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+__all__ = ["mad_outliers", "mitochondrial_percent", "quality_of"]
+
+_SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name")
+
+
+def quality_of(
+    adata: AnnData,
+    *,
+    batch_key: str | None = None,
+    n_mads: float = 5.0,
+    doublets: bool = False,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Return quality measures, one row a cell in input order.
+
+    Parameters
+    ----------
+    adata
+        Raw counts in ``layers["counts"]`` or ``X``; not changed.
+    batch_key
+        Column of ``obs`` within whose groups a cell may be an outlier.
+    n_mads
+        Cells further than this many median absolute deviations from their batch's median of
+        log counts, log genes or mitochondrial percent (above only) are ``outlier``.
+    doublets
+        Add scanpy's scrublet score (slow: it simulates doublets).
+    seed
+        Seed of the simulated doublets.
+    """
+    import pandas as pd
+
+    batches = _batches(adata, batch_key)
+    counts = raw_values(adata, modality="rna")
+    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
+    table = pd.DataFrame(
+        {
+            "n_counts": total,
+            "n_genes": np.diff(counts.indptr),
+            "mito_percent": mitochondrial_percent(adata, counts),
+            "top20_percent": _top_share(counts, 20),
+        },
+        index=adata.obs_names.copy(),
+    )
+    table["outlier_counts"] = mad_outliers(np.log1p(table["n_counts"].to_numpy()), batches, n_mads)
+    table["outlier_genes"] = mad_outliers(np.log1p(table["n_genes"].to_numpy()), batches, n_mads)
+    table["outlier_mito"] = mad_outliers(
+        table["mito_percent"].to_numpy(), batches, n_mads, above_only=True
+    )
+    table["outlier"] = table[["outlier_counts", "outlier_genes", "outlier_mito"]].any(axis=1)
+    if doublets:
+        table["doublet_score"] = _doublet_scores(adata, counts, batches, seed)
+    return table
+
+
+def mad_outliers(
+    values: np.ndarray, batches: np.ndarray, n_mads: float, *, above_only: bool = False
+) -> np.ndarray:
+    """Mark values far from their batch's median, in median absolute deviations."""
+    import pandas as pd
+
+    groups = pd.Series(values).groupby(batches)
+    distance = values - groups.transform("median").to_numpy()
+    mad = pd.Series(np.abs(distance)).groupby(batches).transform("median").to_numpy()
+    far = distance if above_only else np.abs(distance)
+    return (mad > 0) & (far > n_mads * mad)
+
+
+def mitochondrial_percent(adata: AnnData, counts: sp.csr_matrix) -> np.ndarray:
+    """Return the percent of a cell's counts on mitochondrial genes; 0 where none is measured."""
+    mito = mitochondrial_genes(adata)
+    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
+    part = np.asarray(counts @ mito.astype(np.float64)).ravel()
+    return 100 * np.divide(part, total, out=np.zeros_like(total), where=total > 0)
+
+
+def mitochondrial_genes(adata: AnnData) -> np.ndarray:
+    """Mark genes whose symbol starts with ``MT-`` (any case), by name or by a symbol column."""
+    names = adata.var_names.astype(str)
+    mito = names.str.upper().str.startswith("MT-")
+    for column in _SYMBOL_COLUMNS:
+        if column in adata.var:
+            symbols = adata.var[column].astype(str).str.upper()
+            mito = mito | symbols.str.startswith("MT-").to_numpy()
+    return np.asarray(mito, dtype=bool)
+
+
+def _batches(adata: AnnData, batch_key: str | None) -> np.ndarray:
+    if batch_key is None:
+        return np.zeros(adata.n_obs, dtype=int)
+    if batch_key not in adata.obs:
+        msg = (
+            f"obs has no column {batch_key!r}.{closest(batch_key, adata.obs.columns)} "
+            f"Columns: {one_of(adata.obs.columns)}."
+        )
+        raise ConfigError(msg)
+    return adata.obs[batch_key].astype(str).to_numpy()
+
+
+def _top_share(counts: sp.csr_matrix, top: int) -> np.ndarray:
+    """Return the percent of counts on each cell's ``top`` strongest genes."""
+    share = np.zeros(counts.shape[0])
+    lengths = np.diff(counts.indptr)
+    row = np.repeat(np.arange(counts.shape[0]), lengths)
+    order = np.lexsort((-counts.data, row))
+    place = np.arange(counts.nnz) - np.repeat(counts.indptr[:-1], lengths)
+    best = np.where(place < top, counts.data[order], 0)
+    part = np.bincount(row, weights=best, minlength=counts.shape[0])
+    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
+    return 100 * np.divide(part, total, out=share, where=total > 0)
+
+
+def _doublet_scores(
+    adata: AnnData, counts: sp.csr_matrix, batches: np.ndarray, seed: int
+) -> np.ndarray:
+    import scanpy as sc
+    from anndata import AnnData as AnnDataClass
+
+    scores = np.full(adata.n_obs, np.nan)
+    for name in np.unique(batches):
+        rows = np.flatnonzero(batches == name)
+        part = AnnDataClass(sp.csr_matrix(counts[rows]))
+        # The score needs neighbours and components; tinier batches keep NaN.
+        if len(rows) < 50:
+            continue
+        sc.pp.scrublet(part, random_state=seed, n_prin_comps=min(30, min(part.shape) - 1))
+        scores[rows] = part.obs["doublet_score"].to_numpy()
+    return scores
