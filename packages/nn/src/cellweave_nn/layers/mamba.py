@@ -1,0 +1,249 @@
+"""Mamba-2 in plain chunked matrix products, and its bidirectional form.
+
+Dao and Gu 2024 (Mamba-2, state-space duality); Qi et al. 2025 (GeneMamba: both directions):
+
+    S_t = exp(Δ_t A) S_{t-1} + Δ_t x_t B_tᵀ,   y_t = S_t C_t + D x_t
+    within a chunk:   Y = (C Bᵀ ∘ decay) (Δ x), one matrix product
+    between chunks:   only S is carried on, so the cost is linear in length
+
+Parameters are named as in the published state dicts: ``in_proj conv1d dt_bias A_log D norm
+out_proj``. Shapes: B cells, L length, H heads, P head width, S state, C chunk length.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from cellweave.errors import ConfigError
+from cellweave_nn.layers.layout import Layout
+from cellweave_nn.layers.norm import make_norm
+from cellweave_nn.layers.tags import NO_TAGS, Tags
+
+__all__ = ["BidirectionalMamba", "GatedRMSNorm", "Mamba2", "chunked_scan"]
+
+
+class GatedRMSNorm(nn.Module):
+    """Normalise ``x · silu(gate)`` by its root mean square."""
+
+    def __init__(self, width: int, *, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+        """Map ``(…, D)`` to ``(…, D)``."""
+        gated = x * F.silu(gate)
+        scale = torch.rsqrt(gated.square().mean(-1, keepdim=True) + self.eps)
+        return gated * scale * self.weight
+
+
+class Mamba2(nn.Module):
+    """Run one selective state space over each cell from left to right.
+
+    Parameters
+    ----------
+    width
+        D.
+    state
+        S, features of the state.
+    conv
+        Length of the causal convolution.
+    expand
+        Inner width over D.
+    head_width
+        P.
+    groups
+        Groups of heads that share B and C.
+    chunk
+        C; the result does not depend on it beyond rounding.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        state: int = 64,
+        conv: int = 4,
+        expand: int = 2,
+        head_width: int = 64,
+        groups: int = 1,
+        chunk: int = 64,
+    ) -> None:
+        super().__init__()
+        inner = expand * width
+        if inner % head_width:
+            msg = f"Inner width {inner} does not divide by head width {head_width}. Change one."
+            raise ConfigError(msg)
+        self.inner, self.state, self.groups = inner, state, groups
+        self.head_width, self.heads, self.chunk = head_width, inner // head_width, chunk
+        mixed = inner + 2 * groups * state
+        self.in_proj = nn.Linear(width, inner + mixed + self.heads, bias=False)
+        self.conv1d = nn.Conv1d(mixed, mixed, conv, groups=mixed, padding=conv - 1)
+        self.dt_bias = nn.Parameter(_inverse_softplus(torch.rand(self.heads)))
+        self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(1, 16).log())
+        self.D = nn.Parameter(torch.ones(self.heads))
+        self.norm = GatedRMSNorm(inner)
+        self.out_proj = nn.Linear(inner, width, bias=False)
+
+    def forward(self, x_bld: torch.Tensor) -> torch.Tensor:
+        """Map ``(B, L, D)`` to ``(B, L, D)``; what stands to the right changes nothing."""
+        length = x_bld.shape[1]
+        gate, mixed, dt = self.in_proj(x_bld).split(
+            [self.inner, self.conv1d.in_channels, self.heads], dim=-1
+        )
+        mixed = F.silu(self.conv1d(mixed.transpose(1, 2))[..., :length]).transpose(1, 2)
+        shared = self.groups * self.state
+        x, b, c = mixed.split([self.inner, shared, shared], dim=-1)
+        x_blhp = x.unflatten(-1, (self.heads, self.head_width))
+        dt = F.softplus(dt + self.dt_bias)
+        y = chunked_scan(
+            x_blhp * dt.unsqueeze(-1),
+            -self.A_log.exp() * dt,
+            b.unflatten(-1, (self.groups, self.state)),
+            c.unflatten(-1, (self.groups, self.state)),
+            chunk=self.chunk,
+        )
+        y = y + self.D.unsqueeze(-1) * x_blhp
+        out: torch.Tensor = self.out_proj(self.norm(y.flatten(-2), gate))
+        return out
+
+
+def chunked_scan(
+    x: torch.Tensor, log_decay: torch.Tensor, b: torch.Tensor, c: torch.Tensor, *, chunk: int
+) -> torch.Tensor:
+    """Solve the recurrence of the module's docstring.
+
+    Parameters
+    ----------
+    x
+        ``(B, L, H, P)``, already times Δ.
+    log_decay
+        ``(B, L, H)``, Δ A, never positive.
+    b, c
+        ``(B, L, G, S)``, shared by ``H / G`` heads each.
+    chunk
+        C.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(B, L, H, P)``.
+    """
+    length, repeat = x.shape[1], x.shape[2] // b.shape[2]
+    missing = -length % chunk
+    # To (B, H, chunks, C, …); zeros on the right add nothing to any state.
+    x, b, c = (_chunks(_pad_length(t, missing), chunk) for t in (x, b, c))
+    decay = _chunks(_pad_length(log_decay, missing).unsqueeze(-1), chunk).squeeze(-1).cumsum(-1)
+    if b.shape[1] > 1:  # one group broadcasts by itself
+        b, c = (t.repeat_interleave(repeat, dim=1) for t in (b, c))
+    within = _within_chunk(decay)
+    y = ((c @ b.transpose(-1, -2)) * within) @ x
+    to_end = torch.exp(decay[..., -1:] - decay).unsqueeze(-1)
+    states = (b.transpose(-1, -2)) @ (x * to_end)
+    before = _carry(states, decay[..., -1].exp())
+    y = y + (c @ before) * decay.exp().unsqueeze(-1)
+    return y.flatten(2, 3).transpose(1, 2)[:, :length]
+
+
+def _pad_length(t: torch.Tensor, missing: int) -> torch.Tensor:
+    return F.pad(t, [0, 0] * (t.dim() - 2) + [0, missing]) if missing else t
+
+
+def _chunks(t: torch.Tensor, chunk: int) -> torch.Tensor:
+    return t.transpose(1, 2).unflatten(2, (-1, chunk))
+
+
+def _within_chunk(decay: torch.Tensor) -> torch.Tensor:
+    """Return ``exp(decay_i − decay_j)`` for ``j ≤ i`` and 0 elsewhere."""
+    difference = decay.unsqueeze(-1) - decay.unsqueeze(-2)
+    later = torch.ones(difference.shape[-2:], dtype=torch.bool, device=decay.device).triu(1)
+    return difference.masked_fill(later, float("-inf")).exp()
+
+
+def _carry(states: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
+    """Return the state before each chunk: ``(B, H, chunks, S, P)``."""
+    current = torch.zeros_like(states[:, :, 0])
+    before = []
+    for index in range(states.shape[2]):
+        before.append(current)
+        current = current * decay[:, :, index, None, None] + states[:, :, index]
+    return torch.stack(before, dim=2)
+
+
+class BidirectionalMamba(nn.Module):
+    """Read each cell from both ends and fuse the two readings.
+
+    Parameters
+    ----------
+    width
+        D.
+    fuse
+        ``"mean"``, ``"sum"``, ``"concat"`` (then a projection) or ``"gate"``.
+    shared
+        One state space for both directions, as published, or one each.
+    norm
+        Kind of norm before the state spaces; ``"none"`` as published.
+    options
+        Passed to :class:`Mamba2`.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        *,
+        fuse: Literal["mean", "sum", "concat", "gate"] = "mean",
+        shared: bool = True,
+        norm: str = "rms",
+        **options: int,
+    ) -> None:
+        super().__init__()
+        self.fuse = fuse
+        self.norm = make_norm(norm, width)
+        self.mamba = Mamba2(width, **options)
+        self.backward_mamba = None if shared else Mamba2(width, **options)
+        self.aggr = nn.Linear(2 * width, width) if fuse in ("concat", "gate") else None
+
+    def forward(self, x: torch.Tensor, layout: Layout, tags: Tags = NO_TAGS) -> torch.Tensor:
+        """Map ``(…, D)`` to ``(…, D)``."""
+        return layout.map(self._both, x)
+
+    def _both(self, x: torch.Tensor, is_token: torch.Tensor | None) -> torch.Tensor:
+        seen = self.norm(x)
+        forward = self.mamba(seen) + x
+        order = _reversal(x, is_token)
+        reader = self.backward_mamba or self.mamba
+        flipped = seen.gather(1, order) if is_token is not None else seen.flip(1)
+        backward = reader(flipped)
+        backward = backward.gather(1, order) if is_token is not None else backward.flip(1)
+        return self._fused(forward, backward + x)
+
+    def _fused(self, forward: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
+        if self.aggr is None:
+            return (forward + backward) * (0.5 if self.fuse == "mean" else 1.0)
+        mixed: torch.Tensor = self.aggr(torch.cat([forward, backward], dim=-1))
+        if self.fuse == "concat":
+            return mixed
+        gate = torch.sigmoid(mixed)
+        return gate * forward + (1 - gate) * backward
+
+
+def _reversal(x: torch.Tensor, is_token: torch.Tensor | None) -> torch.Tensor:
+    """Return the gather index that turns round the tokens and leaves the padding."""
+    places = torch.arange(x.shape[1], device=x.device)
+    if is_token is None:
+        return places
+    counts = is_token.sum(1, keepdim=True)
+    order = torch.where(is_token, counts - 1 - places, places)
+    return order.unsqueeze(-1).expand_as(x)
+
+
+def _inverse_softplus(uniform: torch.Tensor) -> torch.Tensor:
+    """Spread initial steps Δ between 0.001 and 0.1, evenly in the logarithm."""
+    low, high = math.log(1e-3), math.log(1e-1)
+    dt = torch.exp(uniform * (high - low) + low)
+    return dt + torch.log(-torch.expm1(-dt))
