@@ -1,0 +1,45 @@
+"""What cellweave-protein offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cellweave.hookspecs import hookimpl
+from cellweave.records import ComponentSpec
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellweave.records import FeatureLinks, LinkRequest
+
+cellweave_api_version = 1
+
+
+@hookimpl
+def cellweave_modalities() -> Iterable[ComponentSpec]:
+    """Offer the protein modality."""
+    yield ComponentSpec(
+        name="prot",
+        target="cellweave_protein.modality:ProteinModality",
+        summary="Surface proteins by antibodies: CLR, DSB, markers and their genes.",
+        modalities=("prot",),
+    )
+
+
+@hookimpl
+def cellweave_guess_modality(adata: AnnData) -> str | None:
+    """Claim data whose features are antibodies."""
+    from cellweave_protein.modality import sureness
+
+    return "prot" if sureness(adata) >= 0.5 else None
+
+
+@hookimpl
+def cellweave_link_features(request: LinkRequest) -> FeatureLinks | None:
+    """Link proteins to their genes, or to the regions at those genes."""
+    if "prot" not in (request.source, request.target):
+        return None
+    from cellweave_protein.links import link_features
+
+    return link_features(request)

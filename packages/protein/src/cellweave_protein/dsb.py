@@ -1,0 +1,113 @@
+"""DSB: remove ambient antibody and the technical component of each cell (Mulè et al. 2022).
+
+    z_ij = (log(x_ij + 10) − μ_j) / σ_j     μ, σ of protein j over empty droplets
+    t_i  = first principal component of (background mean of cell i, isotype controls of cell i)
+    y_ij = z_ij − (regression of z_j on t)
+
+The background mean of a cell is the lower mean of a two-component Gaussian mixture over its
+proteins. We fit all cells at once by a vectorised EM, where the reference fits one by one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellweave.errors import DataError
+from cellweave.preparing import raw_values, standardized
+from cellweave_protein.markers import is_isotype
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["background_means", "dsb", "model_based"]
+
+_PSEUDOCOUNT = 10.0
+
+
+def dsb(
+    cells: AnnData, empty_droplets: AnnData, *, denoise: bool = True, clip: float | None = None
+) -> np.ndarray:
+    """Return DSB-normalised values of ``cells``, float32, in input order.
+
+    Parameters
+    ----------
+    cells
+        Raw counts of cells.
+    empty_droplets
+        Raw counts of empty droplets of the same experiment and panel.
+    denoise
+        Whether to regress out each cell's technical component (step 2).
+    clip
+        Largest absolute value; ``None`` leaves values as they are.
+    """
+    counts = raw_values(cells, modality="prot").toarray()
+    at = empty_droplets.var_names.get_indexer(cells.var_names)
+    if (at < 0).any() or empty_droplets.n_obs < 2:
+        missing = [str(n) for n in cells.var_names[at < 0][:3]]
+        msg = (
+            f"The empty droplets hold {empty_droplets.n_obs} droplets and lack {missing!r}. "
+            "Expected two or more droplets with every protein of the cells."
+        )
+        raise DataError(msg)
+    ambient = raw_values(empty_droplets, modality="empty droplets").toarray()[:, at]
+    logs, noise = (np.log(np.asarray(x, np.float64) + _PSEUDOCOUNT) for x in (counts, ambient))
+    spread = noise.std(axis=0, ddof=1)
+    # A protein that no empty droplet holds has no spread: leave its scale as it is.
+    values = (logs - noise.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    if denoise:
+        controls = np.array([is_isotype(str(n)) for n in cells.var_names])
+        values = model_based(values, controls).astype(np.float64)
+    if clip is not None:
+        values = np.clip(values, -clip, clip)
+    return values.astype(np.float32)
+
+
+def model_based(values: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Regress each cell's technical component out of every protein; means are kept."""
+    markers = values[:, ~controls] if (~controls).any() else values
+    noise = np.column_stack([background_means(markers), values[:, controls]])
+    scaled = standardized(noise, axis=0)
+    _, _, directions = np.linalg.svd(scaled, full_matrices=False)
+    technical = scaled @ directions[0]
+    technical = technical - technical.mean()
+    weight = technical @ technical
+    if weight == 0:
+        return values.astype(np.float32)
+    slopes = technical @ (values - values.mean(axis=0)) / weight
+    return (values - np.outer(technical, slopes)).astype(np.float32)
+
+
+def background_means(values: np.ndarray, *, n_iter: int = 100) -> np.ndarray:
+    """Return the lower mean of a two-Gaussian mixture over the proteins of every cell."""
+    spread = values.std(axis=1, keepdims=True)
+    floor = np.maximum(1e-3 * spread, 1e-6)
+    low = np.quantile(values, 0.25, axis=1, keepdims=True)
+    high = np.quantile(values, 0.9, axis=1, keepdims=True)
+    sd_low = sd_high = np.maximum(spread / 2, floor)
+    share = np.full_like(low, 0.5)
+    for _ in range(n_iter):
+        likely_low = share * _normal(values, low, sd_low)
+        likely_high = (1 - share) * _normal(values, high, sd_high)
+        resp = likely_low / np.maximum(likely_low + likely_high, 1e-300)
+        before = low
+        low, sd_low = _weighted(values, resp, floor)
+        high, sd_high = _weighted(values, 1 - resp, floor)
+        share = np.clip(resp.mean(axis=1, keepdims=True), 0.01, 0.99)
+        if np.max(np.abs(low - before)) < 1e-8:
+            break
+    return np.minimum(low, high).ravel()
+
+
+def _normal(values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    return np.exp(-0.5 * ((values - mean) / sd) ** 2) / sd
+
+
+def _weighted(
+    values: np.ndarray, weights: np.ndarray, floor: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    total = np.maximum(weights.sum(axis=1, keepdims=True), 1e-12)
+    mean = (weights * values).sum(axis=1, keepdims=True) / total
+    variance = (weights * (values - mean) ** 2).sum(axis=1, keepdims=True) / total
+    return mean, np.maximum(np.sqrt(variance), floor)
