@@ -79,9 +79,8 @@ def test_block_equals_torch_encoder_layer(norm_first, activation):
     }
     state = {}
     for key, value in theirs.state_dict().items():
-        for old, new in names.items():
-            key = key.replace(old, new)
-        state[key] = value
+        old = next((o for o in names if key.startswith(o)), "")
+        state[names.get(old, "") + key.removeprefix(old)] = value
     ours.load_state_dict(state)
     x = torch.randn(2, 6, 16)
     is_token = torch.arange(6) < torch.tensor([[6], [4]])

@@ -166,7 +166,7 @@ class TokenBatch:
 
     def to(self, device: str | torch.device) -> TokenBatch:
         """Return the batch on another device."""
-        moved = {
+        moved: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name).to(device)
             for name in _PER_TOKEN
         }
@@ -174,7 +174,7 @@ class TokenBatch:
         return replace(self, offsets=self.offsets.to(device), context=context, **moved)
 
     def _gathered(self, at: torch.Tensor, **changes: Any) -> TokenBatch:
-        gathered = {
+        gathered: dict[str, Any] = {
             name: None if getattr(self, name) is None else getattr(self, name)[at]
             for name in _PER_TOKEN
         }

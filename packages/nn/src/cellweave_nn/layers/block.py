@@ -113,6 +113,13 @@ class TransformerBlock(nn.Module):
         out: torch.Tensor = self.norm2(x + self.dropout(self.feedforward(x, tags)))
         return out
 
+    def attention_weights(
+        self, x: torch.Tensor, layout: Layout, tags: Tags = NO_TAGS
+    ) -> tuple[torch.Tensor, ...]:
+        """Return the softmax weights, one ``(H, length, length)`` tensor a cell."""
+        assert isinstance(self.attention, SelfAttention)
+        return self.attention.weights(self.attention_input(x), layout, tags)
+
     def attention_input(self, x: torch.Tensor) -> torch.Tensor:
         """Return what the attention of this block sees of ``x``."""
         seen: torch.Tensor = self.norm1(x) if self.norm_first else x
@@ -156,7 +163,8 @@ class Stack(nn.Module):
             if keep_hidden:
                 hidden.append(x)
             if keep_attention:
-                attention.append(block.attention.weights(block.attention_input(x), layout, tags))
+                assert isinstance(block, TransformerBlock)
+                attention.append(block.attention_weights(x, layout, tags))
             if self.checkpointing and torch.is_grad_enabled():
                 x = checkpoint(block, x, layout, tags, use_reentrant=False)
             else:

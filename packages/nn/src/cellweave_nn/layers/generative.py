@@ -81,7 +81,9 @@ def _merged(
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
     if q.device.type == "cpu" and q.dtype in (torch.float32, torch.float64, torch.bfloat16):
-        out: torch.Tensor = _FlashMerge.apply(q, k, v, k_self, v_self, unknown, mask)
+        out: torch.Tensor = _FlashMerge.apply(  # type: ignore[no-untyped-call]
+            q, k, v, k_self, v_self, unknown, mask
+        )
         return out
     scores = q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5
     if mask is not None:

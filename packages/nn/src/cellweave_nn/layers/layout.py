@@ -65,7 +65,7 @@ class Packed:
         """Apply ``kernel(*tensors, is_token)`` to each bucket of tensors of shape ``(T, …)``."""
         if self.back is None:
             shape = self.buckets[0].rows.shape
-            return kernel(*(t.unflatten(0, shape) for t in tensors), None).flatten(0, 1)
+            return kernel(*(t.reshape(*shape, *t.shape[1:]) for t in tensors), None).flatten(0, 1)
         parts = []
         for bucket in self.buckets:
             out = kernel(*(t[bucket.rows] for t in tensors), bucket.is_token)

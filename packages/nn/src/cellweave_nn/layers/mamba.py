@@ -93,8 +93,8 @@ class Mamba2(nn.Module):
     def forward(self, x_bld: torch.Tensor) -> torch.Tensor:
         """Map ``(B, L, D)`` to ``(B, L, D)``; what stands to the right changes nothing."""
         length = x_bld.shape[1]
-        gate, mixed, dt = self.in_proj(x_bld).split(
-            [self.inner, self.conv1d.in_channels, self.heads], dim=-1
+        gate, mixed, dt = torch.split(
+            self.in_proj(x_bld), [self.inner, self.conv1d.in_channels, self.heads], dim=-1
         )
         mixed = F.silu(self.conv1d(mixed.transpose(1, 2))[..., :length]).transpose(1, 2)
         shared = self.groups * self.state
@@ -155,7 +155,7 @@ def _pad_length(t: torch.Tensor, missing: int) -> torch.Tensor:
 
 
 def _chunks(t: torch.Tensor, chunk: int) -> torch.Tensor:
-    return t.transpose(1, 2).unflatten(2, (-1, chunk))
+    return torch.unflatten(t.transpose(1, 2), 2, (-1, chunk))
 
 
 def _within_chunk(decay: torch.Tensor) -> torch.Tensor:

@@ -56,5 +56,5 @@ class MaskedLinear(nn.Module):
         open_ = self.mask.repeat_interleave(self.width, dim=0)
         out = F.linear(values, self.weight * open_, self.bias)
         if self.layout == "aligned":
-            return out.unflatten(1, (-1, self.width))
-        return out.unflatten(1, (self.width, -1)).transpose(1, 2)
+            return out.view(len(out), -1, self.width)
+        return out.view(len(out), self.width, -1).transpose(1, 2)

@@ -25,7 +25,7 @@ def pad(x: torch.Tensor, lengths: Sequence[int], *, value: float = 0.0) -> torch
     """Return ``(B, L, …)`` with ``value`` to the right of each cell's rows."""
     longest = max(lengths, default=0)
     if min(lengths, default=0) == longest:
-        return x.unflatten(0, (len(lengths), longest))
+        return x.view(len(lengths), longest, *x.shape[1:])
     is_token = _is_token(lengths, x.device)
     out = x.new_full((*is_token.shape, *x.shape[1:]), value)
     return out.masked_scatter(is_token.view(*is_token.shape, *[1] * (x.dim() - 1)), x)

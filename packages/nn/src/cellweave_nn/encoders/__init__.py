@@ -1,0 +1,1 @@
+"""Encoders: a ragged batch in, token and cell states out; one architecture a file."""
