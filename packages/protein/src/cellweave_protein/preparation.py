@@ -76,7 +76,9 @@ def prepare(
 
 def clr(counts: Any, *, axis: Literal["cells", "features", "seurat"] = "cells") -> np.ndarray:
     """Return centred log ratios of dense or sparse counts, dense: a panel has few proteins."""
-    values = sp.csr_matrix(counts).toarray() if sp.issparse(counts) else counts
+    values: Any = counts
+    if sp.issparse(counts):
+        values = values.toarray()
     logs = np.log1p(np.asarray(values, dtype=np.float64))
     if axis == "seurat":
         ratio = np.expm1(logs) / np.exp(logs.mean(axis=1, keepdims=True))

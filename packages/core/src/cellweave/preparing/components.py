@@ -6,6 +6,9 @@ import numpy as np
 
 __all__ = ["principal_components", "signed_components", "standardized"]
 
+_EXACT_UP_TO = 2500
+_BLOCK = 16_384
+
 
 def signed_components(left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Turn singular vectors so that the largest loading of each component is positive.
@@ -35,7 +38,8 @@ def principal_components(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return scores, loadings and the share of variance of each component.
 
-    A narrow matrix is decomposed exactly; a wide one by the randomized solver from ``seed``.
+    A matrix of up to 2 500 columns is decomposed exactly through its covariance, summed in blocks
+    of cells in double precision; a wider one by the randomized solver from ``seed``.
 
     Parameters
     ----------
@@ -46,15 +50,36 @@ def principal_components(
     seed
         Start of the randomized solver.
     """
+    n_components = min(n_components, *values.shape)
+    if values.shape[1] <= _EXACT_UP_TO:
+        directions, share = _exact(values, n_components)
+    else:
+        directions, share = _randomized(values, n_components, seed)
+    _, directions = signed_components(np.empty((0, len(directions))), directions)
+    mean = values.mean(axis=0, dtype=np.float64)
+    scores = np.empty((len(values), n_components), dtype=np.float32)
+    for begin in range(0, len(values), _BLOCK):
+        scores[begin : begin + _BLOCK] = (values[begin : begin + _BLOCK] - mean) @ directions.T
+    return scores, directions.T.astype(np.float32), share
+
+
+def _exact(values: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.linalg import eigh
+
+    mean = values.mean(axis=0, dtype=np.float64)
+    gram = np.zeros((values.shape[1], values.shape[1]))
+    for begin in range(0, len(values), _BLOCK):
+        block = values[begin : begin + _BLOCK] - mean
+        gram += block.T @ block
+    total = max(float(np.trace(gram)), np.finfo(np.float64).tiny)
+    first = values.shape[1] - n_components
+    variance, directions = eigh(gram, subset_by_index=(first, values.shape[1] - 1))
+    return directions[:, ::-1].T, np.maximum(variance[::-1], 0) / total
+
+
+def _randomized(values: np.ndarray, n_components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
-    n_components = min(n_components, *values.shape)
-    solver = "covariance_eigh" if values.shape[1] <= 500 else "randomized"
-    model = PCA(n_components=n_components, svd_solver=solver, random_state=seed)
-    scores = model.fit_transform(np.asarray(values, dtype=np.float64))
-    scores, loadings = signed_components(scores, model.components_)
-    return (
-        scores.astype(np.float32),
-        loadings.T.astype(np.float32),
-        model.explained_variance_ratio_,
-    )
+    model = PCA(n_components=n_components, svd_solver="randomized", random_state=seed)
+    model.fit(values)
+    return model.components_.astype(np.float64), model.explained_variance_ratio_
