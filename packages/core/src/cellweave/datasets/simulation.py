@@ -216,8 +216,8 @@ def _as_anndata(
     batches = [f"batch{b}" for b in range(world.design.batches)]
     obs = pd.DataFrame(
         {
-            "cell_type": pd.Categorical.from_codes(cells.types, categories=types),
-            "batch": pd.Categorical.from_codes(cells.batches, categories=batches),
+            "cell_type": _categories(cells.types, list(types)),
+            "batch": _categories(cells.batches, batches),
             "pairing": names.to_numpy(),
         },
         index=names,
@@ -227,9 +227,13 @@ def _as_anndata(
     adata.obsm["true_state"] = cells.states
     if modality == "spatial":
         niches = [f"niche{i}" for i in range(world.design.n_niches)]
-        adata.obs["niche"] = pd.Categorical.from_codes(cells.niches, categories=niches)
+        adata.obs["niche"] = _categories(cells.niches, niches)
         adata.obsm["spatial"] = cells.positions
     return adata
+
+
+def _categories(codes: np.ndarray, names: list[str]) -> pd.Categorical:
+    return pd.Categorical.from_codes(codes.tolist(), categories=names)
 
 
 def _cell_names(design: SimulationDesign, population: str, start: int, stop: int) -> pd.Index:

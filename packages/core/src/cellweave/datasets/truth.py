@@ -83,7 +83,7 @@ def _links_between(mdata: MuData, drives: dict[str, Any], source: str, target: s
         pd.DataFrame(dict(drives[source])), pd.DataFrame(dict(drives[target])), on="gene"
     )
     both["effect"] = both["effect_x"] * both["effect_y"]
-    both = both.groupby(["feature_x", "feature_y"], as_index=False, sort=False)["effect"].sum()
+    both = both.groupby(["feature_x", "feature_y"], sort=False)[["effect"]].sum().reset_index()
     names = {m: mdata.mod[m].var_names.to_numpy(dtype=str) for m in (source, target)}
     rows = pd.Index(names[source]).get_indexer(both["feature_x"].astype(str))
     cols = pd.Index(names[target]).get_indexer(both["feature_y"].astype(str))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
+
+from cellweave.testing.matrices import is_sparse
 
 __all__ = ["changed_parts", "digest_of", "digests_of"]
 
@@ -51,28 +52,32 @@ def digest_of(value: Any) -> str:
 
 def _feed(digest: Any, value: Any) -> None:
     digest.update(type(value).__name__.encode())
-    if sp.issparse(value):
-        digest.update(repr(value.shape).encode())
-        parts = (value.data, value.indices, value.indptr) if hasattr(value, "indptr") else ()
-        for array in parts or (value.tocsr().data, value.tocsr().indices):
-            _feed(digest, array)
-    elif isinstance(value, pd.DataFrame):
-        digest.update(repr([*map(str, value.columns), *map(str, value.dtypes)]).encode())
-        digest.update(pd.util.hash_pandas_object(value).to_numpy().tobytes())
-    elif isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray):
         digest.update(f"{value.shape}{value.dtype}".encode())
         digest.update(repr(value.tolist()).encode() if value.dtype == object else value.tobytes())
-    elif isinstance(value, Mapping) or hasattr(value, "keys"):
-        for key in list(value.keys()):
-            digest.update(str(key).encode())
-            _feed(digest, value[key])
-    elif is_dataclass(value) and not isinstance(value, type):
-        for part in fields(value):
-            _feed(digest, getattr(value, part.name))
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for part in value:
-            _feed(digest, part)
-    elif hasattr(value, "detach"):
-        _feed(digest, value.detach().cpu().numpy())
-    else:
+        return
+    parts = _parts_of(value)
+    if parts is None:
         digest.update(repr(value).encode())
+        return
+    for part in parts:
+        _feed(digest, part)
+
+
+def _parts_of(value: Any) -> list[Any] | None:
+    """Return what a container holds, with its names and shapes, or ``None`` for a plain value."""
+    if is_sparse(value):
+        stored = value if hasattr(value, "indptr") else value.tocsr()
+        return [repr(value.shape), stored.data, stored.indices, stored.indptr]
+    if isinstance(value, pd.DataFrame):
+        head = repr([*map(str, value.columns), *map(str, value.dtypes)])
+        return [head, pd.util.hash_pandas_object(value).to_numpy()]
+    if hasattr(value, "keys"):
+        return [part for key in list(value.keys()) for part in (str(key), value[key])]
+    if is_dataclass(value) and not isinstance(value, type):
+        return [getattr(value, part.name) for part in fields(value)]
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return list(value)
+    if hasattr(value, "detach"):
+        return [value.detach().cpu().numpy()]
+    return None

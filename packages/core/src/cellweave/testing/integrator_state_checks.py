@@ -5,14 +5,18 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cellweave.errors import NotFittedError
 from cellweave.testing import planted as plant
-from cellweave.testing.observing import observed, require_quiet, require_same_state
-from cellweave.testing.observing import require_unchanged
+from cellweave.testing.observing import (
+    observed,
+    require_quiet,
+    require_same_state,
+    require_unchanged,
+)
 from cellweave.testing.suite import Suite, needs_tag, refusal, require
 
 __all__ = ["StateChecks", "TransformChecks"]
@@ -21,7 +25,7 @@ __all__ = ["StateChecks", "TransformChecks"]
 class _FittedChecks(Suite):
     """What both groups need of the suite that they are part of."""
 
-    n_cells: int
+    n_cells: ClassVar[int] = 240
 
     @property
     def reference(self) -> Any:

@@ -18,6 +18,7 @@ from cellweave.errors import NotFittedError
 from cellweave.testing import planted as plant
 from cellweave.testing.digests import digest_of
 from cellweave.testing.integrator_state_checks import StateChecks, TransformChecks
+from cellweave.testing.matrices import is_sparse, spoil
 from cellweave.testing.observing import (
     Observation,
     observed,
@@ -95,9 +96,7 @@ class IntegratorSuite(StateChecks, TransformChecks):
     @property
     def reference(self) -> Any:
         """The watched fit, made once for the class."""
-        if "_reference" not in type(self).__dict__:
-            type(self)._reference = self._make_reference()  # type: ignore[attr-defined]
-        return type(self)._reference  # type: ignore[attr-defined]
+        return self.once("reference", self._make_reference)
 
     def _make_reference(self) -> _Reference:
         mdata = self.data()
@@ -436,7 +435,7 @@ class IntegratorSuite(StateChecks, TransformChecks):
         bare = plant.without_truth(mdata)
         for adata in bare.mod.values():
             adata.layers["counts"] = sp.csc_matrix(adata.layers["counts"])
-            adata.X = sp.csc_matrix(adata.X) if sp.issparse(adata.X) else adata.X
+            adata.X = sp.csc_matrix(adata.X) if is_sparse(adata.X) else adata.X
         result = self.create().fit(bare, self.links(mdata)).result()
         self._require_as_good(result, mdata, "CSC instead of CSR")
 
@@ -492,8 +491,8 @@ class IntegratorSuite(StateChecks, TransformChecks):
         for adata in bare.mod.values():
             for key in adata.obsm:
                 adata.obsm[key][3] = np.nan
-            adata.layers["counts"].data[:5] = np.nan
-            (adata.X.data if sp.issparse(adata.X) else adata.X.reshape(-1))[:5] = np.nan
+            spoil(adata.layers["counts"])
+            spoil(adata.X)
         with refusal("NaN in the data"):
             self.create().fit(bare, self.links(mdata))
 

@@ -43,7 +43,7 @@ def planted(
 def _simulated(
     modalities: tuple[str, ...],
     n_cells: int,
-    prepared: bool,  # noqa: FBT001 - a cache key
+    prepared: bool,
     seed: int,
     settings: tuple[tuple[str, Any], ...],
 ) -> MuData:

@@ -47,7 +47,7 @@ def check(
 
 
 def suite_for(component_class: Any, kind: str, *, spec: ComponentSpec | None = None) -> type[Suite]:
-    """Return a suite of ``kind`` that creates ``component_class`` with the arguments it is given."""
+    """Return a suite of ``kind`` that creates ``component_class`` from the arguments given."""
     base = _suite_of(kind)
 
     def create(_: Suite, **arguments: Any) -> Any:

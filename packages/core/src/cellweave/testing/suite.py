@@ -39,6 +39,7 @@ class Suite:
     kind: ClassVar[str] = ""
     tags: ClassVar[frozenset[str]] = frozenset()
     expected_failures: ClassVar[Mapping[str, str]] = {}
+    _kept: ClassVar[dict[str, Any]] = {}
 
     def create(self, **arguments: Any) -> Any:
         """Return a new component, small enough for tests, with ``arguments`` passed on."""
@@ -56,6 +57,15 @@ class Suite:
             check = getattr(cls, name)
             if not getattr(check, "__cellweave_expected__", False):
                 setattr(cls, name, _expected_to_fail(check, reason))
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """Return what ``make`` gave the first time any check of this class asked for ``name``."""
+        cls = type(self)
+        if "_kept" not in cls.__dict__:
+            cls._kept = {}
+        if name not in cls._kept:
+            cls._kept[name] = make()
+        return cls._kept[name]
 
     @classmethod
     def checks(cls) -> list[str]:

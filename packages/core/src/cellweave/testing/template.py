@@ -41,12 +41,13 @@ def render(
     destination = Path(destination).absolute()
     _check(destination, name, kind)
     class_name = "".join(part.title() for part in name.split("_")) + kind.title()
-    values = {
+    values: dict[str, str | bool] = {
         "name": name,
         "kind": kind,
         "author": author.replace("\\", "").replace('"', "'"),
         "package": f"cellweave_{name}",
         "class_name": class_name,
+        "is_integrator": kind == "integrator",
     }
     texts = _rendered(values)
     _publish(texts, destination)
@@ -68,7 +69,7 @@ def _check(destination: Path, name: str, kind: str) -> None:
         raise ConfigError(msg)
 
 
-def _rendered(values: dict[str, str]) -> dict[str, str]:
+def _rendered(values: dict[str, str | bool]) -> dict[str, str]:
     """Return the text of every file by its path; a path that renders to nothing is left out."""
     import jinja2
 

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from cellweave.errors import NotFittedError
 from cellweave.testing import planted as plant
 from cellweave.testing.digests import digest_of
+from cellweave.testing.matrices import dense, is_sparse, spoil
 from cellweave.testing.observing import (
     Observation,
     observed,
@@ -74,9 +75,7 @@ class TokenizerSuite(Suite):
     @property
     def reference(self) -> Any:
         """The watched fit and encoding, made once for the class."""
-        if "_reference" not in type(self).__dict__:
-            type(self)._reference = self._make_reference()  # type: ignore[attr-defined]
-        return type(self)._reference  # type: ignore[attr-defined]
+        return self.once("reference", self._make_reference)
 
     def _make_reference(self) -> _Reference:
         kept: dict[str, Any] = {}
@@ -315,7 +314,7 @@ class TokenizerSuite(Suite):
 
     def test_storage_of_values_does_not_matter(self) -> None:
         """CSR, CSC and dense values give the same tokens."""
-        for name, convert in (("CSC", sp.csc_matrix), ("dense", _dense)):
+        for name, convert in (("CSC", sp.csc_matrix), ("dense", dense)):
             tokens = self.encoded(_converted(_bare(self.data()), convert))
             require(
                 _same(tokens, self.reference.tokens),
@@ -484,12 +483,8 @@ def _converted(adata: AnnData, convert: Any) -> AnnData:
     return adata
 
 
-def _dense(values: Any) -> np.ndarray:
-    return values.toarray() if sp.issparse(values) else np.asarray(values)
-
-
 def _with_stored_zeros(values: Any) -> Any:
-    if not sp.issparse(values):
+    if not is_sparse(values):
         return values
     coo = sp.csr_matrix(values).tocoo()
     rng = np.random.default_rng(9)
@@ -504,7 +499,7 @@ def _with_stored_zeros(values: Any) -> Any:
 def _with_empty_row(values: Any) -> Any:
     keep = np.ones(values.shape[0])
     keep[2] = 0
-    if not sp.issparse(values):
+    if not is_sparse(values):
         return (np.asarray(values) * keep[:, None]).astype(values.dtype)
     emptied = sp.csr_matrix(sp.diags(keep) @ values).astype(values.dtype)
     emptied.eliminate_zeros()
@@ -513,7 +508,7 @@ def _with_empty_row(values: Any) -> Any:
 
 def _with_nan(values: Any) -> Any:
     broken = values.copy()
-    (broken.data if sp.issparse(broken) else broken.reshape(-1))[:3] = np.nan
+    spoil(broken)
     return broken
 
 
