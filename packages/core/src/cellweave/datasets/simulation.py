@@ -233,7 +233,7 @@ def _as_anndata(
 
 
 def _categories(codes: np.ndarray, names: list[str]) -> pd.Categorical:
-    return pd.Categorical.from_codes(codes.tolist(), categories=names)
+    return pd.Categorical.from_codes([int(code) for code in codes], categories=names)
 
 
 def _cell_names(design: SimulationDesign, population: str, start: int, stop: int) -> pd.Index:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 import traceback
 import unittest
@@ -37,17 +38,23 @@ def check(
     Parameters
     ----------
     component_class
-        The class that a ``ComponentSpec`` targets; it must be buildable without arguments.
+        The class that a ``ComponentSpec`` targets. It is built without arguments, unless its
+        attribute ``conformance_suite = "package.module:Suite"`` names a suite that knows how.
     kind
         ``"tokenizer"``, ``"integrator"`` …
     spec
         Its ``ComponentSpec``; gives tags and modalities.
     """
-    return run_suite(suite_for(component_class, kind, spec=spec))
+    suite = suite_for(component_class, kind, spec=spec)
+    failure = _cannot_create(suite)
+    return [failure] if failure else run_suite(suite)
 
 
 def suite_for(component_class: Any, kind: str, *, spec: ComponentSpec | None = None) -> type[Suite]:
     """Return a suite of ``kind`` that creates ``component_class`` from the arguments given."""
+    own = getattr(component_class, "conformance_suite", None)
+    if own is not None:
+        return _imported(own)
     base = _suite_of(kind)
 
     def create(_: Suite, **arguments: Any) -> Any:
@@ -64,6 +71,30 @@ def suite_for(component_class: Any, kind: str, *, spec: ComponentSpec | None = N
 def run_suite(suite: type[Suite]) -> list[CheckResult]:
     """Run every check of a suite class, each on a new instance."""
     return [_run_one(suite, name) for name in suite.checks()]
+
+
+def _imported(place: str) -> type[Suite]:
+    module, _, name = place.partition(":")
+    found = getattr(importlib.import_module(module), name, None)
+    if not (isinstance(found, type) and issubclass(found, Suite)):
+        msg = f"`conformance_suite` {place!r} is no suite. Write 'package.module:SuiteClass'."
+        raise ConfigError(msg)
+    return found
+
+
+def _cannot_create(suite: type[Suite]) -> CheckResult | None:
+    """Return the one failure that all checks would share, when nothing can be created."""
+    try:
+        suite().create()
+    except unittest.SkipTest:
+        return None
+    except Exception as error:  # noqa: BLE001 - a constructor may raise anything
+        message = (
+            f"{_told(error)}. Give every argument of the constructor a default, or name a suite "
+            "that knows the arguments in the class attribute `conformance_suite`."
+        )
+        return CheckResult(name="create", outcome="failed", message=message)
+    return None
 
 
 def _suite_of(kind: str) -> type[Suite]:
