@@ -1,0 +1,114 @@
+"""Two matrices whose columns correspond: what links say, one column a feature of the smaller side.
+
+The side with fewer linked features gives the columns (proteins rather than genes, genes rather
+than peaks). Of it the prepared values are taken. The other side is added up onto these columns:
+its counts times the links, scaled to the cell's total over *all* features and logged, so that a
+protein meets all its genes, and a gene all its peaks (a gene activity). Links of negative sign are
+added up by themselves and subtracted on the log scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+
+    from cellweave.records import FeatureLinks
+
+__all__ = ["LinkedPair", "linked_pair"]
+
+_TOTAL = 1e4
+MAX_COLUMNS = 3000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkedPair:
+    """Hold linked values: ``source`` and ``target`` are ``(n, s)`` float32, cells in input order.
+
+    Parameters
+    ----------
+    anchor
+        The modality whose features name the columns.
+    columns
+        ``(s,)`` names of these features.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    anchor: str
+    columns: np.ndarray
+
+
+def linked_pair(
+    links: FeatureLinks, data: Mapping[str, AnnData], *, max_columns: int = MAX_COLUMNS
+) -> LinkedPair:
+    """Return the linked matrices of two modalities; links are in the order of the data.
+
+    Parameters
+    ----------
+    links
+        Links, restricted to the features of the data.
+    data
+        Modality to prepared data; not changed.
+    max_columns
+        With more linked features than this, only the highly variable ones make columns.
+    """
+    few, many = _sides(links)
+    columns = _columns(few, data[few.target], max_columns)
+    direct = _dense(data[few.target].X[:, columns])
+    summed = _summed(few.matrix(signed=True)[:, columns], data[many.target])
+    is_target = few.target == links.target
+    return LinkedPair(
+        source=summed if is_target else direct,
+        target=direct if is_target else summed,
+        anchor=few.target,
+        columns=few.target_features[columns].astype(str),
+    )
+
+
+def _sides(links: FeatureLinks) -> tuple[FeatureLinks, FeatureLinks]:
+    """Return the links turned so that the target has fewer linked features, and the reverse."""
+    turned = links.reversed()
+    n_source, n_target = len(np.unique(links.rows)), len(np.unique(links.cols))
+    first = n_target < n_source or (n_target == n_source and links.target < links.source)
+    return (links, turned) if first else (turned, links)
+
+
+def _columns(few: FeatureLinks, adata: AnnData, max_columns: int) -> np.ndarray:
+    columns = np.unique(few.cols)
+    if len(columns) > max_columns and "highly_variable" in adata.var:
+        chosen = columns[np.asarray(adata.var["highly_variable"], dtype=bool)[columns]]
+        columns = chosen if len(chosen) >= 50 else columns
+    return columns
+
+
+def _summed(links: sp.csr_matrix, adata: AnnData) -> np.ndarray:
+    counts = adata.layers["counts"]
+    totals = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    scale = (_TOTAL / np.where(totals > 0, totals, 1.0)).astype(np.float32)
+    positive = _log(counts, links.maximum(0), scale)
+    if not (links.data < 0).any():
+        return positive
+    negative = _log(counts, (-links).maximum(0), scale)
+    difference: np.ndarray = positive - negative
+    return difference
+
+
+def _log(counts: Any, links: sp.csr_matrix, scale: np.ndarray) -> np.ndarray:
+    values = _dense(counts @ sp.csc_matrix(links))
+    values *= scale[:, None]
+    # Intensities of some modalities may lie below zero; the logarithm is made odd for them.
+    logged: np.ndarray = np.sign(values) * np.log1p(np.abs(values))
+    return logged
+
+
+def _dense(values: Any) -> np.ndarray:
+    array = values.toarray() if sp.issparse(values) else np.asarray(values)
+    return np.ascontiguousarray(array, dtype=np.float32)

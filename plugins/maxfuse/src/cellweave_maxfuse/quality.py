@@ -1,0 +1,88 @@
+"""How far to trust a weave, in numbers, and in sentences where it looks poor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["PairQuality", "advice_on"]
+
+_FEW_COLUMNS = 8
+_CHANCE = 3.0
+_POOR_SCORE = 0.5
+_POOR_SHARE = 0.25
+_POOR_CORRELATION = 0.4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PairQuality:
+    """Hold what is known of one pair of modalities.
+
+    Parameters
+    ----------
+    columns
+        Linked columns.
+    link_agreement, link_z
+        How alike linked features co-vary, and its distance from shuffled links in deviations.
+    correlation
+        The first canonical correlation of matched cells.
+    score
+        Median score of the matches.
+    poor_left, poor_right
+        Share of cells whose best match scores below 0.5.
+    """
+
+    left: str
+    right: str
+    columns: int
+    link_agreement: float
+    link_z: float
+    correlation: float
+    score: float
+    poor_left: float
+    poor_right: float
+
+    def measures(self) -> Mapping[str, float]:
+        """Return the finite measures by name."""
+        pair = f"{self.left}_{self.right}"
+        values = {
+            f"link_agreement_{pair}": self.link_agreement,
+            f"link_z_{pair}": self.link_z,
+            f"canonical_correlation_{pair}": self.correlation,
+            f"match_score_{pair}": self.score,
+            f"poorly_matched_{self.left}_to_{self.right}": self.poor_left,
+            f"poorly_matched_{self.right}_to_{self.left}": self.poor_right,
+        }
+        return {k: float(v) for k, v in values.items() if np.isfinite(v)}
+
+
+def advice_on(pair: PairQuality) -> list[str]:
+    """Return what is wrong with a pair and what to try; nothing when it looks sound."""
+    who = f"{pair.left!r} and {pair.right!r}"
+    found = []
+    if pair.columns < _FEW_COLUMNS:
+        found.append(
+            f"Only {pair.columns} linked features join {who}. Add links (aliases, complexes, "
+            "pathways), or trust coarse types at most."
+        )
+    if pair.link_z < _CHANCE:
+        found.append(
+            f"The links of {who} co-vary hardly more alike than shuffled links "
+            f"({pair.link_z:.1f} deviations; sound links reach 3 and more). Check gene names, "
+            "organism, genome build and the window of the links."
+        )
+    if pair.correlation < _POOR_CORRELATION:
+        found.append(
+            f"The first canonical correlation of {who} is {pair.correlation:.2f}: they share "
+            "little. Check the preparation, or name other representations with `use_rep`."
+        )
+    for name, share in ((pair.left, pair.poor_left), (pair.right, pair.poor_right)):
+        if share > _POOR_SHARE:
+            found.append(
+                f"{share:.0%} of the cells of {name!r} match with a score below {_POOR_SCORE}. "
+                "A type may be missing on the other side: look at the match score by cluster, and "
+                "lower `rho` if so."
+            )
+    return found
