@@ -1,0 +1,19 @@
+"""scMODAL against the integrator's contract."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cellweave.testing import IntegratorSuite
+from cellweave_scmodal._plugin import cellweave_integrators
+from cellweave_scmodal.integrator import ScmodalIntegrator
+
+(SPEC,) = cellweave_integrators()
+
+
+class TestScmodal(IntegratorSuite):
+    tags = SPEC.tags
+
+    def create(self, **arguments: Any) -> ScmodalIntegrator:
+        small = {"n_steps": 250, "n_hidden": 64, "n_discriminator": 32, "batch_size": 150}
+        return ScmodalIntegrator(**{**small, **arguments})
