@@ -103,8 +103,8 @@ def scan_scaling(
             total += linear
             ratio, log_ratio = value / smallest, linear / base
             tells = bool(tells or log_ratio > 1.5)
-            plain = plain and (ratio > _LARGEST_RATIO or _is_whole(ratio))
-            logged = logged and (log_ratio > _LARGEST_RATIO or _is_whole(log_ratio))
+            plain = bool(plain and (ratio > _LARGEST_RATIO or _is_whole(ratio)))
+            logged = bool(logged and (log_ratio > _LARGEST_RATIO or _is_whole(log_ratio)))
             # One such value settles it, so the power is taken only until it is found.
             if outcome[3] == 0 and value < 13 and value != np.rint(value):
                 outcome[3] = not _is_whole(2.0**value - 1)

@@ -36,7 +36,7 @@ def fix(mdata: MuData, report: FindingReport) -> tuple[MuData, list[str]]:
 
     if isinstance(mdata, AnnData):
         mended, done = _fix_part(mdata, "adata", report)
-        return mended, done  # type: ignore[return-value]
+        return mended, done
     parts, done = {}, []
     for key, adata in mdata.mod.items():
         parts[key], said = _fix_part(adata, f"mdata[{key!r}]", report)
