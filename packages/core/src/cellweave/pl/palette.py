@@ -1,0 +1,28 @@
+"""Colours that stay apart for colour-blind eyes: by hue first, by lightness where hues run out.
+
+Eight hues after Okabe and Ito (2008) at three lightness levels; neighbours in the list differ in
+both. More categories than colours repeat the list, so a legend stays readable but says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["ACCENT", "BAD", "FAIR", "GOOD", "INK", "MISSING", "MUTED", "palette"]
+
+INK, MUTED, MISSING = "#22272e", "#6b7480", "#c9ced6"
+ACCENT, GOOD, FAIR, BAD = "#0072b2", "#1a8f63", "#d99000", "#c6471f"
+
+_COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#7a5cb0", "#8c8c3c",
+    "#003f63", "#8f5f00", "#5fd3ae", "#7d3260", "#a9d8f5", "#7a3000", "#c3aee8", "#4d4d12",
+    "#3f9fd6", "#ffd27a", "#00523b", "#f0b9d6", "#1d6f94", "#f7a072", "#42277a", "#cfcf6b",
+)  # fmt: skip
+
+
+def palette(names: Sequence[str]) -> dict[str, str]:
+    """Give each name a colour, in the order given; names that mean "unknown" are grey."""
+    unknown = {"", "nan", "None", "NA", "unknown", "undefined"}
+    known = [name for name in names if name not in unknown]
+    colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(known)}
+    return colours | {name: MISSING for name in names if name in unknown}

@@ -1,0 +1,224 @@
+"""The pictures of a report: maps of cells, confusion, worst types, matches, training curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellweave import pl
+from cellweave.errors import DataError
+from cellweave.evaluation.transfer import transfer
+from cellweave.pl.axes import bare, legend_outside, new_axes
+from cellweave.pl.scatter import draw_dots
+from cellweave.report.cells import ShownCells
+from cellweave.report.page import Figure, Section
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from cellweave.records import IntegrationResult, Scores
+
+__all__ = [
+    "confusion_section",
+    "history_section",
+    "map_section",
+    "match_section",
+    "worst_section",
+]
+
+_MOST_CURVES = 12
+_MOST_ASKED = 20_000
+
+
+def _figure(
+    name: str, title: str, draw: Callable[[Axes], Axes], *, look_for: str = "", wide: bool = False,
+    width: float = 4.6, height: float = 3.4,
+) -> Figure:  # fmt: skip
+    ax = draw(new_axes(None, width=width, height=height))
+    return Figure(name=name, title=title, canvas=ax.figure, look_for=look_for, wide=wide)  # type: ignore[arg-type]
+
+
+def map_section(cells: ShownCells, *, seed: int) -> Section:
+    """Return the UMAPs: modality, type, batch and match score, then each modality by type."""
+    stacked = np.concatenate([cells.embeddings[m][rows] for m, rows in cells.rows.items()])
+    points = pl.layout(stacked, seed)
+    figures = [
+        _map(
+            "umap-modality", "Modality", points, cells, cells.modality,
+            "Good: the colours lie over one another. Poor: each has an island of its own.",
+        )
+    ]  # fmt: skip
+    if cells.types is not None:
+        figures.append(
+            _map(
+                "umap-type", "Cell type", points, cells, cells.types,
+                "Good: one region for each colour. Poor: colours lie over one another.",
+            )
+        )  # fmt: skip
+    if cells.batches is not None:
+        figures.append(
+            _map(
+                "umap-batch", "Batch", points, cells, cells.batches,
+                "Good: the colours lie over one another.",
+            )
+        )  # fmt: skip
+    if cells.match_score is not None:
+        figures.append(
+            _map(
+                "umap-match-score", "Match score", points, cells, cells.match_score,
+                "How sure a cell's match is; grey cells have none. Trust dark regions less.",
+            )
+        )  # fmt: skip
+    if cells.types is not None and len(cells.embeddings) > 1:
+        figures += [_alone(m, points, cells) for m in cells.embeddings]
+    n_shown = len(points)
+    lead = f"UMAP of the joint embedding, {n_shown:,} cells."
+    if n_shown < cells.n_cells:
+        lead = f"UMAP of the joint embedding: {n_shown:,} of {cells.n_cells:,} cells, drawn at random."
+    return Section(title="Do the cells meet", lead=lead, blocks=tuple(figures))
+
+
+def _map(
+    name: str,
+    title: str,
+    points: np.ndarray,
+    cells: ShownCells,
+    values: np.ndarray,
+    look_for: str,
+) -> Figure:
+    is_number = np.issubdtype(values.dtype, np.number)
+    colours = None if is_number else cells.colours(values)
+    shown = None if colours is None else {(n or "unknown"): c for n, c in colours.items()}
+    named = values if is_number else np.where(values == "", "unknown", values)
+
+    def draw(ax: Axes) -> Axes:
+        return pl.umap(points, color=named, colours=shown, title=title, ax=ax)
+
+    return _figure(name, title, draw, look_for=look_for)
+
+
+def _alone(modality: str, points: np.ndarray, cells: ShownCells) -> Figure:
+    """Draw one modality in colour over the others in grey, colours as in the picture of types."""
+    assert cells.types is not None  # noqa: S101 - the caller asked
+    own = cells.modality == modality
+    colours = cells.colours(cells.types)
+    present = {n or "unknown": c for n, c in colours.items() if n in set(cells.types[own])}
+
+    def draw(ax: Axes) -> Axes:
+        draw_dots(ax, points[~own], np.full((~own).sum(), "other", dtype=object),
+                  colours={"other": "#e4e7eb"}, legend=False)  # fmt: skip
+        named = np.where(cells.types[own] == "", "unknown", cells.types[own])  # type: ignore[index]
+        draw_dots(ax, points[own], named, colours=present, legend=False)
+        ax.set_aspect("equal", adjustable="datalim")
+        legend_outside(ax, present)
+        return bare(ax, f"{modality} alone, by type")
+
+    look = f"Good: each type of {modality} lies where the same colour lies in the other modalities."
+    return _figure(f"umap-type-{_slug(modality)}", f"{modality} by type", draw, look_for=look)
+
+
+def confusion_section(cells: ShownCells, *, seed: int) -> Section | None:
+    """Return which type each cell received from its nearest cell of another modality."""
+    figures = []
+    rng = np.random.default_rng(seed)
+    for source, target in combinations(sorted(cells.labels), 2):
+        rows = np.arange(len(cells.embeddings[target]))
+        if len(rows) > _MOST_ASKED:
+            rows = np.sort(rng.choice(rows, _MOST_ASKED, replace=False))
+        try:
+            moved = transfer(
+                cells.embeddings[source], cells.labels[source],
+                cells.embeddings[target][rows], cells.labels[target][rows], seed=seed,
+            )  # fmt: skip
+        except DataError:
+            continue
+        ax = pl.confusion(moved.true, moved.given, title=f"{source} → {target}, % of each row")
+        figures.append(
+            Figure(
+                name=f"confusion-{_slug(source)}-{_slug(target)}",
+                title=f"Label transfer {source} to {target}",
+                canvas=ax.figure,  # type: ignore[arg-type]
+                look_for=f"Each {target} cell took the type of its nearest {source} cell. "
+                "Good: a dark diagonal.",
+            )
+        )
+    if not figures:
+        return None
+    lead = "A row is a true type; a column the type received from the other modality."
+    return Section(title="Which types are taken for which", lead=lead, blocks=tuple(figures))
+
+
+def worst_section(scores: Scores | None) -> Section | None:
+    """Return the types that crossed over worst."""
+    if scores is None:
+        return None
+    found = [s for s in scores.items if s.metric == "label_transfer" and s.value is not None]
+    shares = {s.group[5:]: s.value for s in found if s.group.startswith("type:") and s.value is not None}
+    if not shares:
+        return None
+    chance = next((s.chance for s in found if not s.group), None)
+    ax = pl.worst_types(shares, chance=chance, title="Cells that meet their own type")
+    figure = Figure(
+        name="worst-types",
+        title="Types by how well they are matched",
+        canvas=ax.figure,  # type: ignore[arg-type]
+        look_for="Share of each type's cells whose nearest cell in another modality is of the "
+        "same type; worst on top.",
+    )
+    low = [name for name, value in sorted(shares.items(), key=lambda i: i[1]) if value < 0.5]
+    lead = f"Do not trust single cells of: {', '.join(low)}." if low else "No type is lost."
+    return Section(title="Worst-matched types", lead=lead, blocks=(figure,))
+
+
+def match_section(result: IntegrationResult | None) -> Section | None:
+    """Return how sure the matches are, one picture for each two modalities."""
+    if result is None:
+        return None
+    figures = [
+        _figure(
+            f"match-scores-{_slug(m.source)}-{_slug(m.target)}",
+            f"Match scores {m.source} to {m.target}",
+            lambda ax, m=m: pl.match_scores(m, ax=ax),  # type: ignore[misc]
+            look_for=f"{len(m.scores):,} matches. Good: most lie towards 1.",
+            height=2.6,
+        )
+        for m in result.matches
+        if len(m.scores)
+    ]
+    if not figures:
+        return None
+    return Section(title="How sure are the matches", blocks=tuple(figures))
+
+
+def history_section(result: IntegrationResult | None) -> Section | None:
+    """Return each quantity that was followed while fitting, one small picture each."""
+    if result is None:
+        return None
+    names = [
+        n for n, v in result.history.items()
+        if len(np.ravel(v)) > 1 and np.isfinite(np.asarray(v, dtype=np.float64)).any()
+    ]  # fmt: skip
+    if not names:
+        return None
+    figures = [
+        _figure(
+            f"history-{i:02d}-{_slug(name)}",
+            f"{name} per epoch or round",
+            lambda ax, name=name: pl.losses(result.history, names=[name], title=name, ax=ax),  # type: ignore[misc]
+            width=3.6,
+            height=2.2,
+        )
+        for i, name in enumerate(names[:_MOST_CURVES])
+    ]
+    lead = "Good: curves level off. Still falling at the end: train longer."
+    if len(names) > _MOST_CURVES:
+        lead += f" The first {_MOST_CURVES} of {len(names)} quantities are drawn."
+    return Section(title="What was optimised", lead=lead, blocks=tuple(figures))
+
+
+def _slug(name: str) -> str:
+    """Make a file name of any name."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name)[:40]
