@@ -13,6 +13,26 @@ if TYPE_CHECKING:
 
 cellweave_api_version = 1
 
+_TOKENIZERS = {
+    "rank": ("RankTokenizer", "Genes by value over median or mean, largest first.", ()),
+    "bins": ("BinTokenizer", "Expressed genes with their bin within the cell.", ("random",)),
+    "values": ("ValueTokenizer", "Expressed genes with log1p values; depth tokens.", ("decode",)),
+    "fixed": ("FixedTokenizer", "Every gene of a fixed list, zeros included.", ("decode",)),
+    "geneset": ("GeneSetTokenizer", "One token a gene set of a GMT file.", ("needs_file",)),
+    "sentence": (
+        "SentenceTokenizer",
+        "Gene names by falling expression, as words.",
+        ("decode", "random"),
+    ),
+    "cell": ("CellTokenizer", "A cell is one token of its sample's sequence.", ()),
+    "chromosome": (
+        "ChromosomeTokenizer",
+        "Genes drawn by expression, laid out along chromosomes.",
+        ("random", "needs_coordinates"),
+    ),
+    "unique": ("UniqueTokenizer", "The genes that few other cells express.", ("random",)),
+}
+
 
 @hookimpl
 def cellweave_modalities() -> Iterable[ComponentSpec]:
@@ -23,6 +43,19 @@ def cellweave_modalities() -> Iterable[ComponentSpec]:
         summary="Gene expression: 10x, h5ad, loom; quality, variable genes, components.",
         modalities=("rna",),
     )
+
+
+@hookimpl
+def cellweave_tokenizers() -> Iterable[ComponentSpec]:
+    """Offer the ways of turning gene expression into tokens."""
+    for name, (attribute, summary, tags) in _TOKENIZERS.items():
+        yield ComponentSpec(
+            name=f"rna.{name}",
+            target=f"cellweave_rna.tokenizers:{attribute}",
+            summary=summary,
+            modalities=("rna",),
+            tags=frozenset({"fit", *tags}),
+        )
 
 
 @hookimpl

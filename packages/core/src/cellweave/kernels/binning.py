@@ -42,7 +42,7 @@ def quantile_edges(values, n_edges, edges):  # type: ignore[no-untyped-def]  # n
     """Fill ``edges`` with the quantiles of sorted float32 ``values``."""
     last = len(values) - 1
     for e in range(n_edges):
-        at = (e / (n_edges - 1)) * last if n_edges > 1 else 0.0
+        at = (e * (1.0 / (n_edges - 1))) * last if n_edges > 1 else 0.0
         if e == n_edges - 1:
             at = np.float64(last)
         low = int(np.floor(at))
@@ -51,7 +51,7 @@ def quantile_edges(values, n_edges, edges):  # type: ignore[no-untyped-def]  # n
 
 
 @njit(cache=True, nogil=True)
-def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0914, PLR0915
+def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0915
     indptr, indices, data, tokens, totals, target, use_log,  # noqa: ANN001
     n_bins, ties, keys, starts, out_ids, out_bins  # noqa: ANN001
 ):  # fmt: skip
@@ -134,7 +134,7 @@ def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR091
 def _edges_of_levels(level, ends, n, edges):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     n_edges, last, d, d_next = len(edges), n - 1, 0, 0
     for e in range(n_edges):
-        at = (e / (n_edges - 1)) * last if n_edges > 1 else 0.0
+        at = (e * (1.0 / (n_edges - 1))) * last if n_edges > 1 else 0.0
         if e == n_edges - 1:
             at = np.float64(last)
         low = np.int64(np.floor(at))
@@ -202,7 +202,7 @@ def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_id
 
 
 @njit(cache=True, nogil=True)
-def uniform_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, PLR0914
+def uniform_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201
     indptr, indices, data, tokens, totals, target, use_log, n_bins,  # noqa: ANN001
     starts, out_ids, out_bins  # noqa: ANN001
 ):  # fmt: skip

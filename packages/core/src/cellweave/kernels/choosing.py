@@ -7,7 +7,7 @@ from numba import njit
 
 from cellweave.kernels.counter_random import below, uniform
 
-__all__ = ["sample_genome", "thin_rows"]
+__all__ = ["sample_genome", "shuffle_rows", "thin_rows"]
 
 
 @njit(cache=True, nogil=True)
@@ -29,7 +29,18 @@ def thin_rows(lengths, limits, keys):  # type: ignore[no-untyped-def]  # noqa: A
 
 
 @njit(cache=True, nogil=True)
-def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201, PLR0914
+def shuffle_rows(indptr, indices, data, keys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Put the entries of each row into a random order, in place."""
+    for i in range(len(indptr) - 1):
+        first = indptr[i]
+        for k in range(indptr[i + 1] - first - 1, 0, -1):
+            a, b = first + k, first + below(keys[i], k, k + 1)
+            indices[a], indices[b] = indices[b], indices[a]
+            data[a], data[b] = data[b], data[a]
+
+
+@njit(cache=True, nogil=True)
+def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201
     indptr, indices, data, tokens, chromosome_of, n_chromosomes, n_draws,  # noqa: ANN001
     order_keys, draw_keys, chromosome_tokens, close_token, offsets, out_ids,  # noqa: ANN001
 ):  # fmt: skip

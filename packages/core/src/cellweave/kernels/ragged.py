@@ -68,7 +68,7 @@ def write_kept(indptr, indices, data, tokens, starts, limits, out_ids, out_value
 
 
 @njit(cache=True, nogil=True)
-def realign_rows(indptr, indices, data, places, offsets, out_indices, out_data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201, PLR0914
+def realign_rows(indptr, indices, data, places, offsets, out_indices, out_data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     """Rewrite rows with columns renamed to ``places`` (``-1`` dropped), in ascending order.
 
     ``offsets`` are the row starts of the result. Two radix passes sort each row, so places must

@@ -14,7 +14,7 @@ from numba import njit
 
 from cellweave.kernels.counter_random import uniform
 
-__all__ = ["rank_rows"]
+__all__ = ["count_ranked", "rank_rows"]
 
 _DIGITS = 11
 _RADIX = 1 << _DIGITS
@@ -23,16 +23,30 @@ _CLOSE = 16  # units in the last place of a key: three roundings, with room
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _exact(count, total, target, factor):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    value = np.float64(count)
-    if target > 0:
-        value = value / total * target
-    return value / factor
+def _exact(count, total, target, factor, single):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    if target <= 0:
+        return np.float64(count) / factor
+    if single:
+        part = np.float32(np.float32(count) / np.float32(total))
+        return np.float64(np.float32(part * np.float32(target))) / factor
+    return np.float64(count) / total * target / factor
 
 
 @njit(cache=True, nogil=True)
-def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0914, PLR0915
-    indptr, indices, data, tokens, factors, totals, target,  # noqa: ANN001
+def count_ranked(indptr, indices, data, tokens, groups):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Count the non-zero entries of each row whose column has an id in the row's group."""
+    counts = np.empty(len(indptr) - 1, dtype=np.int64)
+    for i in range(len(counts)):
+        n, known = 0, tokens[groups[i]]
+        for k in range(indptr[i], indptr[i + 1]):
+            n += known[indices[k]] >= 0 and data[k] != 0
+        counts[i] = n
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0915
+    indptr, indices, data, tokens, factors, groups, totals, target, single,  # noqa: ANN001
     starts, limits, keys, out_ids, out_values  # noqa: ANN001
 ):  # fmt: skip
     """Write the ids (and values) of each row in descending order of value over factor.
@@ -42,9 +56,12 @@ def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, P
     indptr, indices, data
         CSR rows; float32 data.
     tokens, factors
-        Id (``-1``: left out) and positive float64 divisor of each column.
-    totals, target
+        ``(n_groups, n_columns)``: id (``-1``: left out) and positive float64 divisor.
+    groups
+        Group of each row (a technology), int64.
+    totals, target, single
         Total of each row and what it is scaled to; ``target = 0`` leaves values unscaled.
+        ``single`` rounds the scaled value to float32 after each step, as float32 matrices do.
     starts, limits
         Where each row's tokens start in the output, and how many there are at most.
     keys
@@ -56,10 +73,11 @@ def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, P
     widest = 0
     for i in range(len(starts)):
         widest = max(widest, indptr[i + 1] - indptr[i])
-    inverse = np.zeros(len(factors), dtype=np.float32)
-    for j in range(len(factors)):
-        if tokens[j] >= 0:
-            inverse[j] = 1.0 / factors[j]
+    inverses = np.zeros(factors.shape, dtype=np.float32)
+    for g in range(factors.shape[0]):
+        for j in range(factors.shape[1]):
+            if tokens[g, j] >= 0:
+                inverses[g, j] = 1.0 / factors[g, j]
     # One word an entry: its key in the upper half, its place in the row in the lower.
     items, sorted_items = np.empty(widest, dtype=np.uint64), np.empty(widest, dtype=np.uint64)
     scratch = np.empty(widest, dtype=np.float32)
@@ -70,6 +88,7 @@ def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, P
     keep_values = len(out_values) > 0
     for i in range(len(starts)):
         first, length = indptr[i], indptr[i + 1] - indptr[i]
+        inverse, divisor = inverses[groups[i]], factors[groups[i]]
         columns, counts = indices[first : first + length], data[first : first + length]
         smallest, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
         for k in range(length):
@@ -129,22 +148,22 @@ def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, P
                 if other <= key + close:
                     mine, its = np.uint32(item), np.uint32(items[j])
                     if not (
-                        _exact(counts[mine], total, target, factors[columns[mine]])
-                        > _exact(counts[its], total, target, factors[columns[its]])
+                        _exact(counts[mine], total, target, divisor[columns[mine]], single)
+                        > _exact(counts[its], total, target, divisor[columns[its]], single)
                     ):
                         break
                 items[j + 1] = items[j]
                 j -= 1
             items[j + 1] = item
         _emit(
-            items, n, columns, counts, tokens, total, target, starts[i], limits[i], keys, i,
+            items, n, columns, counts, tokens[groups[i]], total, target, single, starts[i], limits[i], keys, i,
             keep_values, out_ids, out_values,
         )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
 def _emit(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    items, n, columns, counts, tokens, total, target, start, wanted, keys, row,  # noqa: ANN001
+    items, n, columns, counts, tokens, total, target, single, start, wanted, keys, row,  # noqa: ANN001
     keep_values, out_ids, out_values,  # noqa: ANN001
 ):  # fmt: skip
     """Write the sorted entries of one row, cut or thinned to ``wanted``."""
@@ -153,7 +172,7 @@ def _emit(  # type: ignore[no-untyped-def]  # noqa: ANN202
             source = np.uint32(items[k])
             out_ids[start + k] = tokens[columns[source]]
             if keep_values:
-                out_values[start + k] = _exact(counts[source], total, target, 1.0)
+                out_values[start + k] = _exact(counts[source], total, target, 1.0, single)
         return
     at = 0
     for k in range(n):
@@ -163,5 +182,5 @@ def _emit(  # type: ignore[no-untyped-def]  # noqa: ANN202
         source = np.uint32(items[k])
         out_ids[start + at] = tokens[columns[source]]
         if keep_values:
-            out_values[start + at] = _exact(counts[source], total, target, 1.0)
+            out_values[start + at] = _exact(counts[source], total, target, 1.0, single)
         at += 1

@@ -1,0 +1,38 @@
+"""What the tokenizers of several modalities share: tables, rows, sequences, patches, mixtures.
+
+No modality is known here; each package names its tokenizers and says what their rules are.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cellweave.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from cellweave.tokenizing.base import SparseTokenizer as SparseTokenizer
+    from cellweave.tokenizing.multiomic import MultiOmicTokenizer as MultiOmicTokenizer
+    from cellweave.tokenizing.multiomic import MultiOmicTokens as MultiOmicTokens
+    from cellweave.tokenizing.multiomic import combine_tokens as combine_tokens
+    from cellweave.tokenizing.patches import PatchTokenizer as PatchTokenizer
+    from cellweave.tokenizing.ranks import RankTokenizer as RankTokenizer
+    from cellweave.tokenizing.regions import RegionTokenizer as RegionTokenizer
+    from cellweave.tokenizing.rows import Rows as Rows
+    from cellweave.tokenizing.table import TokenTable as TokenTable
+    from cellweave.tokenizing.table import table_from_names as table_from_names
+
+__getattr__, __dir__, __all__ = lazy_exports(
+    __name__,
+    {
+        "MultiOmicTokenizer": "cellweave.tokenizing.multiomic",
+        "MultiOmicTokens": "cellweave.tokenizing.multiomic",
+        "PatchTokenizer": "cellweave.tokenizing.patches",
+        "RankTokenizer": "cellweave.tokenizing.ranks",
+        "RegionTokenizer": "cellweave.tokenizing.regions",
+        "Rows": "cellweave.tokenizing.rows",
+        "SparseTokenizer": "cellweave.tokenizing.base",
+        "TokenTable": "cellweave.tokenizing.table",
+        "combine_tokens": "cellweave.tokenizing.multiomic",
+        "table_from_names": "cellweave.tokenizing.table",
+    },
+)

@@ -1,0 +1,158 @@
+"""Sparse cells as tokenizers see them: CSR arrays whose columns know their place in a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.kernels.ragged import realign_rows, row_sums
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+__all__ = ["Rows", "csr_of", "feature_names", "places_of", "rows_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Hold cells as CSR arrays.
+
+    Parameters
+    ----------
+    indptr, indices, data
+        int64, uint32, float32; the entries of a row ascend in their place in the table.
+    places
+        Place of each column in the table's features, ``-1`` when it has none.
+    names
+        Cell names.
+    obs
+        What else is known of the cells.
+    totals
+        Sum of each row over *all* columns, float64.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+    places: np.ndarray
+    names: np.ndarray
+    obs: pd.DataFrame
+    totals: np.ndarray
+
+    @property
+    def n(self) -> int:
+        """Count cells."""
+        return len(self.indptr) - 1
+
+    def by_column(self, values: np.ndarray, *, missing: Any) -> np.ndarray:
+        """Spread one value a feature over the columns; ``missing`` where a column has none."""
+        out = np.full(len(self.places), missing, dtype=values.dtype)
+        known = self.places >= 0
+        out[known] = values[self.places[known]]
+        return out
+
+
+def rows_of(
+    matrix: sp.csr_matrix,
+    places: np.ndarray,
+    *,
+    names: np.ndarray,
+    obs: pd.DataFrame,
+    in_data_order: bool = False,
+) -> Rows:
+    """Bring CSR rows into the order of the table; nothing is copied when they are in it.
+
+    ``places`` (one a column) says where each column stands in the table, ``-1``: nowhere.
+    """
+    indptr = np.asarray(matrix.indptr, dtype=np.int64)
+    data = np.ascontiguousarray(matrix.data, dtype=np.float32)
+    indices = np.ascontiguousarray(matrix.indices, dtype=np.int32).view(np.uint32)
+    totals = row_sums(indptr, data)
+    known = places[places >= 0]
+    places = np.ascontiguousarray(places, dtype=np.int64)
+    ready = matrix.has_sorted_indices and not np.any(np.diff(known) <= 0)
+    if not ready and not in_data_order:
+        indptr, indices, data, places = _in_order(indptr, indices, data, places)
+    return Rows(
+        indptr=indptr, indices=indices, data=data, places=places, names=names, obs=obs,
+        totals=totals,
+    )  # fmt: skip
+
+
+def _in_order(
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, places: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    from cellweave.kernels.ragged import count_kept
+
+    if len(np.unique(places[places >= 0])) < (places >= 0).sum():
+        msg = (
+            "Two columns carry the same feature name, so a token would stand twice. Sum them "
+            "first, e.g. with cellweave_rna.sum_duplicates, or make the names unique."
+        )
+        raise DataError(msg)
+    offsets = np.concatenate([[0], np.cumsum(count_kept(indptr, indices, data, places))])
+    new_indices = np.empty(offsets[-1], dtype=np.uint32)
+    new_data = np.empty(offsets[-1], dtype=np.float32)
+    realign_rows(indptr, indices, data, places, offsets, new_indices, new_data)
+    return offsets, new_indices, new_data, np.arange(places.max(initial=-1) + 1)
+
+
+def places_of(names: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Return the place of each name in ``features``, ``-1`` when it is not there."""
+    import pandas as pd
+
+    return pd.Index(np.asarray(features, dtype=str)).get_indexer(np.asarray(names, dtype=str))
+
+
+def feature_names(adata: AnnData, column: str | None) -> np.ndarray:
+    """Return ``var_names``, or a column of ``var``."""
+    if column is None:
+        return np.asarray(adata.var_names, dtype=str)
+    if column not in adata.var:
+        msg = (
+            f"var has no column {column!r}.{closest(column, adata.var.columns)} "
+            f"Columns: {one_of(adata.var.columns)}. Set names_from to one of them."
+        )
+        raise ConfigError(msg)
+    return np.asarray(adata.var[column].astype(str), dtype=str)
+
+
+def csr_of(adata: AnnData, layer: str | None) -> sp.csr_matrix:
+    """Return ``layers["counts"]`` (or the named layer, or ``X``) as checked CSR.
+
+    ``layer=None`` takes ``layers["counts"]`` where there is one, since tokens are made of raw
+    values; ``layer="X"`` takes ``X``.
+    """
+    if layer not in (None, "X") and layer not in adata.layers:
+        msg = (
+            f"There is no layer {layer!r}.{closest(str(layer), adata.layers)} "
+            f"Layers: {one_of(adata.layers)}. Set layer to one of them, or to 'X'."
+        )
+        raise ConfigError(msg)
+    if layer is None:
+        layer = "counts" if "counts" in adata.layers else "X"
+    values = adata.X if layer == "X" else adata.layers[layer]
+    if values is None:
+        msg = "The data have no X. Put raw values into X or layers['counts']."
+        raise DataError(msg)
+    matrix = sp.csr_matrix(values)
+    _refuse_bad_values(matrix, layer)
+    return matrix
+
+
+def _refuse_bad_values(matrix: sp.csr_matrix, layer: str) -> None:
+    data = matrix.data
+    if len(data) == 0 or (np.isfinite(data.min()) and data.min() >= 0 and np.isfinite(data.max())):
+        return
+    at = int(np.flatnonzero(~np.isfinite(data) | (data < 0))[0])
+    row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+    msg = (
+        f"{layer}[{row}, {matrix.indices[at]}] = {data[at]:g}. Tokens are made of finite values "
+        "that are not negative. Give raw counts, e.g. with layer='counts'."
+    )
+    raise DataError(msg)

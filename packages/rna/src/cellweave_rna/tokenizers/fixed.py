@@ -1,0 +1,94 @@
+"""Every gene of a fixed list, in its order, zeros included (scBERT, scGPT with zero genes).
+
+Rule: cell ``i`` is the sequence of all genes of the list; the value of an expressed gene is its
+bin, its ``log1p`` or its count, that of any other gene 0. Position ``p`` is the gene's place in the
+list. The sequences are as long as the list, so this is for models that need them so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.kernels.ragged import count_kept
+from cellweave.tokenizing.base import Body
+from cellweave.tokenizing.frame import Frame
+from cellweave.tokenizing.rows import Rows
+from cellweave_rna.tokenizers.bins import BinTokenizer
+from cellweave_rna.tokenizers.values import decoded
+
+__all__ = ["FixedTokenizer"]
+
+
+@dataclass(kw_only=True, eq=False)
+class FixedTokenizer(BinTokenizer):
+    """Give every gene of the vocabulary a token, expressed or not.
+
+    Parameters
+    ----------
+    rule
+        ``"log2"`` (scBERT), ``"quantile"``, ``"uniform"``, or ``"value"``: the normalised value.
+    n_bins
+        As for ``rna.bins``; scBERT's cap is 5.
+    """
+
+    component: ClassVar[str] = "rna.fixed"
+
+    rule: Literal["quantile", "log2", "uniform", "value"] = "log2"  # type: ignore[assignment]
+    n_bins: int = 5
+    target_sum: float = 1e4
+    total: Literal["all", "vocabulary"] = "vocabulary"
+
+    def _problems(self) -> list[str]:
+        problems = [p for p in super()._problems() if not p.startswith("rule='value'")]
+        if self.max_length is not None:
+            problems.append(f"max_length={self.max_length!r}; a fixed list is never cut: use None")
+        return problems
+
+    def _write(
+        self,
+        rows: Rows,
+        tokens: np.ndarray,
+        starts: np.ndarray,
+        ids: np.ndarray,
+        values: np.ndarray,
+    ) -> None:
+        if self.rule != "value":
+            super()._write(rows, tokens, starts, ids, values)
+            return
+        from cellweave.kernels.ragged import write_kept
+
+        lengths = np.diff(np.append(starts, len(ids)))
+        write_kept(rows.indptr, rows.indices, rows.data, tokens, starts, lengths, ids, values)
+        if self.target_sum > 0:
+            totals = self._totals(rows, tokens)
+            values *= np.repeat((self.target_sum / totals).astype(np.float32), lengths)
+        if self.log1p:
+            np.log1p(values, out=values)
+
+    def _encoded(self, rows: Rows, frame: Frame) -> Body:
+        table, n = self.table, rows.n
+        places = rows.by_column(np.arange(len(table.ids), dtype=np.int64), missing=-1)
+        counts = count_kept(rows.indptr, rows.indices, rows.data, places)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        found = np.empty(starts[-1], dtype=np.int32)
+        values = np.empty(starts[-1], dtype=np.float32)
+        self._write(rows, places.astype(np.int32), starts[:-1], found, values)
+        body = self._laid_out(np.full(n, len(table.ids), dtype=np.int64), frame)
+        body.values = np.zeros(len(body.ids), dtype=np.float32)
+        body.positions = np.zeros(len(body.ids), dtype=np.int32)
+        grid = body.starts[:, None] + np.arange(len(table.ids))
+        body.ids[grid] = table.ids
+        body.positions[grid] = np.arange(len(table.ids), dtype=np.int32)
+        body.values[np.repeat(body.starts, counts) + found] = values
+        frame.fill_values(body.offsets, body.values, self.start_value)
+        return body
+
+    def decode(self, tokens: Any) -> sp.csr_matrix:
+        """Return the values as CSR without the zeros, columns in the order of the list."""
+        matrix = decoded(self.table, tokens)
+        matrix.eliminate_zeros()
+        return matrix
