@@ -1,4 +1,4 @@
-"""MaxFuse for cellweave: cells of two or more modalities matched over few, weakly linked features."""
+"""MaxFuse for cellweave: cells of two or more modalities matched over few, weak links."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from cellweave.kernels.neighbours import nearest
 from cellweave_maxfuse.assignment import assign
-from cellweave_maxfuse.matching import blocks_of
 
 __all__ = ["CellMatches", "match_cells"]
 
@@ -32,7 +31,6 @@ def match_cells(
     representations: tuple[np.ndarray, np.ndarray],
     *,
     screen: float,
-    batch_size: int,
 ) -> CellMatches:
     """Return matches of all cells.
 
@@ -44,10 +42,8 @@ def match_cells(
         Each side's own representation, in which the nearest pivot is sought.
     screen
         Share of assigned pairs to drop, the least similar.
-    batch_size
-        Most cells of a side that are assigned at once.
     """
-    rows, cols = _assigned(points, batch_size)
+    rows, cols = assign(*points)
     scores = _scores(points, rows, cols)
     kept = scores >= np.quantile(scores, screen) if screen > 0 else np.ones(len(rows), dtype=bool)
     pivots = rows[kept], cols[kept]
@@ -63,17 +59,6 @@ def match_cells(
         scores=_scores(points, *final),
         n_pivots=int(kept.sum()),
     )
-
-
-def _assigned(
-    points: tuple[np.ndarray, np.ndarray], batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    rows, cols = [], []
-    for block in blocks_of(len(points[0]), len(points[1]), batch_size):
-        i, j = assign(points[0][block.left], points[1][block.right])
-        rows.append(block.left[i])
-        cols.append(block.right[j])
-    return np.concatenate(rows), np.concatenate(cols)
 
 
 def _propagated(

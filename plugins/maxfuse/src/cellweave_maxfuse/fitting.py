@@ -272,7 +272,7 @@ def placed(
     graph: sp.csr_matrix | None = None,
     smoothing: float = 1.0,
 ) -> np.ndarray:
-    """Return joint coordinates: canonical variates of length 1 beside linked ones, then length 1."""
+    """Return joint coordinates: canonical variates of length 1 beside linked ones."""
     along = (representation @ loadings - shift).astype(np.float32)
     if graph is not None:
         along = smooth(graph, along, weight=smoothing)
@@ -303,7 +303,6 @@ def _matched(
         (left, right),
         (places[pair[0]].representation, places[pair[1]].representation),
         screen=settings.screen,
-        batch_size=settings.batch_size,
     )
     columns, agreement, above_chance = evidence
     quality = PairQuality(
@@ -312,7 +311,7 @@ def _matched(
         columns=columns,
         link_agreement=agreement,
         link_z=above_chance,
-        correlation=float(np.linalg.svd(fit.cross, compute_uv=False)[0]),
+        correlation=fit.correlation,
         score=float(np.median(found.scores)),
         poor_left=_poor(found.rows, found.scores, len(left)),
         poor_right=_poor(found.cols, found.scores, len(right)),

@@ -125,7 +125,7 @@ def check_state(state: ComponentState) -> None:
 def result_from(state: ComponentState) -> IntegrationResult:
     """Rebuild the result from a checked state."""
     arrays, extra = state.arrays, state.extra
-    assert state.provenance is not None  # noqa: S101 - every state of ours has one
+    assert state.provenance is not None
     matches = tuple(_match_from(arrays, i, pair) for i, pair in enumerate(extra["matches"]))
     return IntegrationResult(
         embeddings={m: arrays[f"{m}/embedding"] for m in extra["modalities"]},

@@ -74,6 +74,8 @@ class PairFit:
         ``(p, q)`` whitened cross-covariance under the last soft matching.
     left_mean, right_mean
         Whitened means under the matching: cells without a counterpart count less.
+    correlation
+        The first canonical correlation of matched cells.
     history
         Mean distance of matches and sum of canonical correlations by round.
     """
@@ -83,6 +85,7 @@ class PairFit:
     cross: np.ndarray
     left_mean: np.ndarray
     right_mean: np.ndarray
+    correlation: float
     history: dict[str, list[float]]
 
 
@@ -96,7 +99,8 @@ def fuse_pair(left: Side, right: Side, settings: RoundSettings, report: Report) 
         moments = _moments(points, white, (left.mass, right.mass), settings)
         loadings = _loadings(moments.cross, settings)
         history["match_distance"].append(moments.distance)
-        history["canonical_correlation"].append(float(moments.sizes(settings.n_components).sum()))
+        correlations = moments.correlations(settings.n_components)
+        history["canonical_correlation"].append(float(correlations.sum()))
         report(step + 1, {k: v[-1] for k, v in history.items()})
         if step + 1 < settings.rounds:
             points = tuple(  # type: ignore[assignment]
@@ -111,6 +115,7 @@ def fuse_pair(left: Side, right: Side, settings: RoundSettings, report: Report) 
         cross=moments.cross,
         left_mean=moments.means[0],
         right_mean=moments.means[1],
+        correlation=float(correlations[0]),
         history=history,
     )
 
@@ -119,10 +124,16 @@ def fuse_pair(left: Side, right: Side, settings: RoundSettings, report: Report) 
 class _Moments:
     cross: np.ndarray
     means: tuple[np.ndarray, np.ndarray]
+    spreads: tuple[np.ndarray, np.ndarray]
     distance: float
 
-    def sizes(self, k: int) -> np.ndarray:
-        return np.linalg.svd(self.cross, compute_uv=False)[:k]
+    def correlations(self, k: int) -> np.ndarray:
+        """Return the correlations along the leading axes, over the cells that are matched."""
+        u, s, vt = np.linalg.svd(self.cross, full_matrices=False)
+        left = np.einsum("pk,pq,qk->k", u, self.spreads[0], u)
+        right = np.einsum("kp,pq,kq->k", vt, self.spreads[1], vt)
+        values: np.ndarray = s[:k] / np.sqrt(np.maximum(left * right, 1e-24))[:k]
+        return values
 
 
 def _moments(
@@ -134,6 +145,7 @@ def _moments(
     """Match block by block and add up the cross-covariance; memory is one block's."""
     p, q = white[0].shape[1], white[1].shape[1]
     cross, mean_left, mean_right = np.zeros((p, q)), np.zeros(p), np.zeros(q)
+    spread_left, spread_right = np.zeros((p, p)), np.zeros((q, q))
     distance, total = 0.0, float(masses[0].sum())
     for block in blocks_of(len(points[0]), len(points[1]), settings.batch_size):
         x, y = points[0][block.left], points[1][block.right]
@@ -143,8 +155,11 @@ def _moments(
         plan = soft_plan(away, masses[0][block.left], masses[1][block.right], settings.soft)
         moved = plan @ np.concatenate([wy, y], axis=1)
         cross += share * (wx.T @ moved[:, :q])
-        mean_left += share * (plan.sum(axis=1) @ wx)
-        mean_right += share * (plan.sum(axis=0) @ wy)
+        in_left, in_right = plan.sum(axis=1), plan.sum(axis=0)
+        mean_left += share * (in_left @ wx)
+        mean_right += share * (in_right @ wy)
+        spread_left += share * ((wx * in_left[:, None]).T @ wx)
+        spread_right += share * ((wy * in_right[:, None]).T @ wy)
         distance += share * (1 - float(np.einsum("ij,ij->", x, moved[:, q:], dtype=np.float64)))
     cross -= np.outer(mean_left, mean_right)
     if not np.isfinite(cross).all():
@@ -153,7 +168,14 @@ def _moments(
             "for extreme values in the representations, or raise `ridge`."
         )
         raise NumericalError(msg)
-    return _Moments(cross=cross, means=(mean_left, mean_right), distance=distance)
+    spread_left -= np.outer(mean_left, mean_left)
+    spread_right -= np.outer(mean_right, mean_right)
+    return _Moments(
+        cross=cross,
+        means=(mean_left, mean_right),
+        spreads=(spread_left, spread_right),
+        distance=distance,
+    )
 
 
 def _loadings(cross: np.ndarray, settings: RoundSettings) -> tuple[np.ndarray, np.ndarray]:

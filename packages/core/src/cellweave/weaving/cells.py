@@ -60,7 +60,7 @@ def cells_of(
 ) -> Cells:
     """Read the cells of a checked modality; ``adata`` is not changed."""
     key = representation_key(name, adata, use_rep)
-    assert key is not None, "check_inputs comes first"  # noqa: S101 - our own bug, not the user's
+    assert key is not None, "check_inputs comes first"
     names = adata.obs_names.to_numpy(dtype=str)
     order = np.argsort(names, kind="stable")
     codes, batches = _codes(adata, batch_key)

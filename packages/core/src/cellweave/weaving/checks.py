@@ -131,8 +131,10 @@ def _link_structure(
 ) -> list[str]:
     if not links:
         return [
-            f"No feature links were given for {one_of(names)}. {rules.method} needs to know which "
-            "features belong together: pass `links=`, or on the command line --links or --gtf."
+            (
+                f"No feature links were given for {one_of(names)}. {rules.method} needs to know which "
+                "features belong together: pass `links=`, or on the command line --links or --gtf."
+            )
         ]
     problems = [p for link in links if (p := _link_problem(link, mdata, names))]
     parts = _connected(names, links)
@@ -210,20 +212,26 @@ def _representation(here: str, name: str, adata: AnnData, rules: InputRules) -> 
     if key is None or key not in adata.obsm:
         sought = repr(key) if key else f"any of {one_of(_KNOWN)}"
         return [
-            f"{here}.obsm has not {sought}; it has: {one_of(adata.obsm)}. Prepare the data "
-            "(cellweave.prepare) or name another representation with `use_rep`."
+            (
+                f"{here}.obsm has not {sought}; it has: {one_of(adata.obsm)}. Prepare the data "
+                "(cellweave.prepare) or name another representation with `use_rep`."
+            )
         ]
     values = np.asarray(adata.obsm[key])
     if values.ndim != 2 or values.shape[1] < 2:
         return [
-            f"{here}.obsm[{key!r}] has shape {values.shape}. Expected at least two columns: "
-            "name another representation with `use_rep`."
+            (
+                f"{here}.obsm[{key!r}] has shape {values.shape}. Expected at least two columns: "
+                "name another representation with `use_rep`."
+            )
         ]
     finite = np.isfinite(values).all(axis=1)
     if not finite.all():
         return [
-            f"{here}.obsm[{key!r}] holds NaN or infinity for {int((~finite).sum())} cells, first "
-            f"{str(adata.obs_names[int(np.argmin(finite))])!r}. Compute it again or drop them."
+            (
+                f"{here}.obsm[{key!r}] holds NaN or infinity for {int((~finite).sum())} cells, first "
+                f"{str(adata.obs_names[int(np.argmin(finite))])!r}. Compute it again or drop them."
+            )
         ]
     if not np.ptp(values, axis=0).max() > 0:
         return [f"{here}.obsm[{key!r}] is the same for all cells. Compute it from data that vary."]
