@@ -28,6 +28,25 @@ def cellweave_modalities() -> Iterable[ComponentSpec]:
 
 
 @hookimpl
+def cellweave_tokenizers() -> Iterable[ComponentSpec]:
+    """Offer the ATAC tokenizers."""
+    yield ComponentSpec(
+        name="atac.patch",
+        target="cellweave_atac.tokenizers:AtacPatchTokenizer",
+        summary="Peaks in genomic order, cut into patches (scMamba, scPlantFormer, scCLIP).",
+        modalities=("atac",),
+        tags=frozenset({"fit", "decode"}),
+    )
+    yield ComponentSpec(
+        name="atac.regions",
+        target="cellweave_atac.tokenizers:AtacRegionTokenizer",
+        summary="Open regions as a sequence by TF-IDF, largest first (EpiAgent).",
+        modalities=("atac",),
+        tags=frozenset({"fit", "stochastic"}),
+    )
+
+
+@hookimpl
 def cellweave_guess_modality(adata: AnnData) -> str | None:
     """Claim data whose features are genomic regions."""
     from cellweave_atac.modality import sureness

@@ -20,14 +20,20 @@ class AtacModality:
 
     name = "atac"
     representation = "X_lsi"
-    formats = (".tsv.gz", ".tsv", ".bed.gz", ".h5", "matrix.mtx + peaks.bed + barcodes.tsv")
+    formats = (
+        ".tsv.gz",
+        ".tsv",
+        ".bed.gz",
+        ".bed",
+        "folder of matrix.mtx, peaks.bed, barcodes.tsv",
+    )
 
     def guess(self, adata: AnnData) -> float:
         """Say how surely the features are genomic regions."""
         return sureness(adata)
 
     def read(self, path: Path) -> AnnData:
-        """Read fragments (into bins of 5 kb), a 10x h5 or a folder with a peak matrix."""
+        """Read fragments into bins of 5 kb, or a folder with a peak matrix."""
         from cellweave_atac.reading import read
 
         return read(Path(path))

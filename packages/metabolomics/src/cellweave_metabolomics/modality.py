@@ -38,9 +38,7 @@ class MetabolomicsModality:
 
             return read_imzml(path)
         if path.name.lower().endswith(_TABLES):
-            from cellweave_metabolomics.tables import read_feature_table
-
-            return read_feature_table(path)
+            return _read_table(path)
         msg = f"{str(path)!r} is no metabolomics format. Expected one of {', '.join(self.formats)}."
         raise UnreadableFileError(msg)
 
@@ -57,6 +55,19 @@ class MetabolomicsModality:
         from cellweave_metabolomics.quality import matrix_quality
 
         return matrix_quality(adata)
+
+
+def _read_table(path: Path) -> AnnData:
+    from cellweave_metabolomics.tables import read_feature_table
+
+    adata = read_feature_table(path)
+    if sureness(adata) < 0.5:
+        msg = (
+            f"{str(path)!r} holds features such as {str(adata.var_names[0])!r}, which are no m/z. "
+            "If they are metabolites, read it with cellweave_metabolomics.read_feature_table."
+        )
+        raise UnreadableFileError(msg)
+    return adata
 
 
 def sureness(adata: AnnData) -> float:

@@ -10,6 +10,7 @@ proteins. We fit all cells at once by a vectorised EM, where the reference fits 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,7 +22,7 @@ from cellweave_protein.markers import is_isotype
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["background_means", "dsb", "model_based"]
+__all__ = ["TwoGaussians", "background_means", "dsb", "model_based", "two_gaussians"]
 
 _PSEUDOCOUNT = 10.0
 
@@ -81,23 +82,62 @@ def model_based(values: np.ndarray, controls: np.ndarray) -> np.ndarray:
 
 def background_means(values: np.ndarray, *, n_iter: int = 100) -> np.ndarray:
     """Return the lower mean of a two-Gaussian mixture over the proteins of every cell."""
+    return two_gaussians(values, n_iter=n_iter).low.ravel()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoGaussians:
+    """Hold a mixture of two Gaussians for every row: arrays of shape ``(n_rows, 1)``."""
+
+    low: np.ndarray
+    high: np.ndarray
+    sd_low: np.ndarray
+    sd_high: np.ndarray
+    share_low: np.ndarray
+
+    def responsibility_of_low(self, values: np.ndarray) -> np.ndarray:
+        """Return the probability of the lower Gaussian for every value."""
+        low = self.share_low * _normal(values, self.low, self.sd_low)
+        high = (1 - self.share_low) * _normal(values, self.high, self.sd_high)
+        return low / np.maximum(low + high, 1e-300)
+
+
+def two_gaussians(values: np.ndarray, *, n_iter: int = 100) -> TwoGaussians:
+    """Fit two Gaussians to every row of ``values`` by EM, all rows at once."""
     spread = values.std(axis=1, keepdims=True)
-    floor = np.maximum(1e-3 * spread, 1e-6)
-    low = np.quantile(values, 0.25, axis=1, keepdims=True)
-    high = np.quantile(values, 0.9, axis=1, keepdims=True)
-    sd_low = sd_high = np.maximum(spread / 2, floor)
-    share = np.full_like(low, 0.5)
+    floor = np.maximum(0.05 * spread, 1e-6)
+    first_sd = np.maximum(spread / 2, floor)
+    fit = TwoGaussians(
+        low=np.quantile(values, 0.25, axis=1, keepdims=True),
+        high=np.quantile(values, 0.9, axis=1, keepdims=True),
+        sd_low=first_sd,
+        sd_high=first_sd,
+        share_low=np.full_like(spread, 0.5),
+    )
     for _ in range(n_iter):
-        likely_low = share * _normal(values, low, sd_low)
-        likely_high = (1 - share) * _normal(values, high, sd_high)
-        resp = likely_low / np.maximum(likely_low + likely_high, 1e-300)
-        before = low
-        low, sd_low = _weighted(values, resp, floor)
-        high, sd_high = _weighted(values, 1 - resp, floor)
-        share = np.clip(resp.mean(axis=1, keepdims=True), 0.01, 0.99)
-        if np.max(np.abs(low - before)) < 1e-8:
+        before = fit.low
+        fit = _improved(values, fit, floor)
+        if np.max(np.abs(fit.low - before)) < 1e-8:
             break
-    return np.minimum(low, high).ravel()
+    return fit
+
+
+def _improved(values: np.ndarray, fit: TwoGaussians, floor: np.ndarray) -> TwoGaussians:
+    resp = fit.responsibility_of_low(values)
+    low, sd_low = _weighted(values, resp, floor)
+    high, sd_high = _weighted(values, 1 - resp, floor)
+    swap = low > high
+    return TwoGaussians(
+        low=np.where(swap, high, low),
+        high=np.where(swap, low, high),
+        sd_low=np.where(swap, sd_high, sd_low),
+        sd_high=np.where(swap, sd_low, sd_high),
+        share_low=np.clip(
+            np.where(swap, 1 - resp.mean(axis=1, keepdims=True), resp.mean(axis=1, keepdims=True)),
+            0.01,
+            0.99,
+        ),
+    )
 
 
 def _normal(values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:

@@ -22,14 +22,14 @@ class ProteinModality:
 
     name = "prot"
     representation = "X_pca"
-    formats = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".h5", "10x mtx folder")
+    formats = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
     def guess(self, adata: AnnData) -> float:
         """Say how surely the features are antibodies."""
         return sureness(adata)
 
     def read(self, path: Path) -> AnnData:
-        """Read a table of counts, a 10x h5 or a 10x mtx folder (antibody features only)."""
+        """Read a table of counts, cells or antibodies in rows; 10x files are read by the core."""
         from cellweave_protein.reading import read
 
         return read(Path(path))
