@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +17,12 @@ def joined(parts: dict[str, AnnData], uns: dict[str, Any]) -> MuData:
     """Return a MuData of ``parts`` that copies no column of theirs to its own tables."""
     import mudata
 
+    # MuData draws names of temporary columns from the global generator; put it back.
+    drawn = random.getstate()
     with warnings.catch_warnings(), mudata.set_options(pull_on_update=False):
         # A spatial panel and an RNA library name the same genes; that is how they are linked.
         warnings.filterwarnings("ignore", message="var_names are not unique")
         mdata = mudata.MuData(parts)
+    random.setstate(drawn)
     mdata.uns.update(uns)
     return mdata

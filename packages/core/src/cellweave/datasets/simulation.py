@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -232,8 +232,8 @@ def _as_anndata(
     return adata
 
 
-def _categories(codes: np.ndarray, names: list[str]) -> pd.Categorical:
-    return pd.Categorical.from_codes([int(code) for code in codes], categories=names)
+def _categories(codes: np.ndarray, names: list[str]) -> pd.Categorical[Any]:
+    return pd.Categorical.from_codes(codes.astype(np.int64), categories=pd.Index(names))
 
 
 def _cell_names(design: SimulationDesign, population: str, start: int, stop: int) -> pd.Index:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -40,11 +41,20 @@ def write_simulated(
     world = build_world(design)
     truth = truth_of(world)
     names = [f"{modality}.{file_format}" for modality in design.modalities]
-    with atomic_folder(folder, kind="simulated_data") as place:
+    with atomic_folder(folder, kind="simulated_data") as place, _without_sharding():
         for modality, name in zip(design.modalities, names, strict=True):
             blocks = blocks_of_modality(world, modality, block_size=block_size)
             _write_modality(_open(place / name), blocks, truth)
     return [folder / name for name in names]
+
+
+@contextmanager
+def _without_sharding() -> Iterator[None]:
+    """Keep one chunk a file: appended blocks have no size that shards could be planned for."""
+    import anndata
+
+    with anndata.settings.override(auto_shard_zarr_v3=False):
+        yield
 
 
 def _open(path: Path) -> Any:

@@ -18,6 +18,8 @@ import numpy as np
 
 __all__ = ["GlobalState", "global_state_unchanged"]
 
+_OF_PYTEST = "PYTEST_CURRENT_TEST"  # pytest itself rewrites it between the phases of a test
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GlobalState:
@@ -89,7 +91,7 @@ def _numpy(state: GlobalState) -> None:
 def _process(state: GlobalState) -> None:
     folder = Path.cwd()
     state.keep("working directory", folder, lambda: os.chdir(folder))
-    environment = dict(os.environ)
+    environment = {k: v for k, v in os.environ.items() if k != _OF_PYTEST}
     state.keep("environment variables", environment, lambda: _set_environment(environment))
     filters = list(warnings.filters)
     state.keep("warnings filters", filters, lambda: _set_filters(filters))
@@ -152,7 +154,8 @@ def _keep_attribute(state: GlobalState, name: str, owner: Any, attribute: str) -
 
 
 def _set_environment(values: dict[str, str]) -> None:
-    os.environ.clear()
+    for name in set(os.environ) - set(values) - {_OF_PYTEST}:
+        del os.environ[name]
     os.environ.update(values)
 
 

@@ -83,10 +83,17 @@ def require_quiet(observation: Observation, what: str) -> None:
 
 def require_same_state(observation: Observation, what: str) -> None:
     """Fail when the call changed global state."""
+    changes = observation.state_changes
+    hint = ""
+    if any(change.startswith("random.getstate") for change in changes):
+        hint = (
+            " (Building or copying a MuData draws from `random`: work on the AnnData of "
+            "`mdata.mod`, or restore `random.getstate()`.)"
+        )
     require(
-        not observation.state_changes,
-        f"{what} changed global state: {', '.join(observation.state_changes)}. Make local "
-        "generators from `seed` and leave global switches as they are.",
+        not changes,
+        f"{what} changed global state: {', '.join(changes)}. Make local generators from `seed` "
+        f"and leave global switches as they are.{hint}",
     )
 
 

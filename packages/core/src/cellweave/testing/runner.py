@@ -6,11 +6,12 @@ import importlib
 import time
 import traceback
 import unittest
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cellweave.errors import ConfigError, closest, one_of
-from cellweave.testing.suite import ExpectedFailure, Suite
+from cellweave.testing.suite import ExpectedFailure, Suite, in_runner
 
 if TYPE_CHECKING:
     from cellweave.records import ComponentSpec
@@ -68,9 +69,15 @@ def suite_for(component_class: Any, kind: str, *, spec: ComponentSpec | None = N
     return type(f"{getattr(component_class, '__name__', kind)}Suite", (base,), body)
 
 
-def run_suite(suite: type[Suite]) -> list[CheckResult]:
-    """Run every check of a suite class, each on a new instance."""
-    return [_run_one(suite, name) for name in suite.checks()]
+def run_suite(suite: type[Suite], *, only: Iterable[str] | None = None) -> list[CheckResult]:
+    """Run every check of a suite class, or those named in ``only``, each on a new instance."""
+    known = suite.checks()
+    chosen = known if only is None else list(only)
+    for name in chosen:
+        if name not in known:
+            msg = f"{suite.__name__} has no check {name!r}.{closest(name, known)}"
+            raise ConfigError(msg)
+    return [_run_one(suite, name) for name in chosen]
 
 
 def _imported(place: str) -> type[Suite]:
@@ -116,6 +123,7 @@ def _run_one(suite: type[Suite], name: str) -> CheckResult:
     start = time.perf_counter()
     outcome: Outcome = "passed"
     message = ""
+    token = in_runner.set(True)
     try:
         getattr(suite(), name)()
     except ExpectedFailure as reason:
@@ -126,6 +134,8 @@ def _run_one(suite: type[Suite], name: str) -> CheckResult:
         outcome, message = "failed", str(failure)
     except Exception as error:  # noqa: BLE001 - a component may raise anything
         outcome, message = "failed", _told(error)
+    finally:
+        in_runner.reset(token)
     seconds = time.perf_counter() - start
     return CheckResult(name=name, outcome=outcome, message=message, seconds=seconds)
 
