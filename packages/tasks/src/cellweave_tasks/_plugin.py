@@ -1,0 +1,20 @@
+"""What cellweave-tasks offers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from cellweave.hookspecs import hookimpl
+from cellweave.records import ComponentSpec
+
+cellweave_api_version = 1
+
+
+@hookimpl
+def cellweave_tasks() -> Iterable[ComponentSpec]:
+    """Offer the tasks."""
+    yield ComponentSpec(
+        name="tasks.annotation",
+        target="cellweave_tasks.annotation:AnnotationTask",
+        summary="Cell types from a labelled reference; unseen types flagged as unknown.",
+    )

@@ -1,0 +1,295 @@
+"""Cell-type annotation from any embedding, with types that training never saw flagged.
+
+Fit on labelled cells, predict for others: the label, its probability, and how unlike all training
+cells a cell is. A threshold on the latter is calibrated on held-out training cells, so that a stated
+share of known cells is called unknown by mistake. Baselines stand beside every score: the commonest
+type, and logistic regression on principal components of the features themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.decomposition import TruncatedSVD
+
+from cellweave.errors import ConfigError, DataError, NotFittedError
+from cellweave.records import Prediction, Provenance, Score, Scores
+from cellweave_tasks.classification import classification_scores, novelty_auroc
+from cellweave_tasks.classifiers import Classifier, as_dense, make_classifier
+from cellweave_tasks.features import column_of, features_of, fingerprints, labels_of
+from cellweave_tasks.ontology import Ontology
+from cellweave_tasks.splits import by_fraction, refuse_leaks
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["UNKNOWN", "AnnotationTask"]
+
+UNKNOWN = "unknown"
+_VERSION = "0.1.0"
+_BASELINE_COMPONENTS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """One classifier with the threshold above which a cell is called unknown."""
+
+    classifier: Classifier
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fitted:
+    """What was learnt, and by what the training cells are known again."""
+
+    own: _Trained
+    baselines: Mapping[str, _Trained]
+    reduction: TruncatedSVD | None
+    var_names: np.ndarray
+    cells: np.ndarray
+    width: int
+    groups: np.ndarray | None
+
+
+class AnnotationTask:
+    """Annotate cells with the types of a labelled reference.
+
+    Parameters
+    ----------
+    use_rep
+        ``obsm`` key of an embedding; ``None`` takes ``X``.
+    label_key
+        ``obs`` column of types.
+    group_key
+        ``obs`` column of donors or batches that must not be in training and in the test.
+    method
+        ``"linear"``, ``"knn"`` or ``"prototype"``.
+    unknown_rate
+        Share of known cells that may be called unknown; 0 flags none.
+    ontology
+        OBO file of the Cell Ontology, for the distance of wrong labels (LCAD).
+    label_ids
+        Label to its ontology id, where labels are not names of the ontology.
+    seed
+        Of what is random.
+
+    Examples
+    --------
+    >>> import cellweave
+    >>> cells = cellweave.datasets.simulate(n_cells=200, modalities=("rna",), prepared=True)["rna"]
+    >>> task = AnnotationTask(use_rep="X_pca").fit(cells[:150])
+    >>> task.evaluate(cells[150:]).value("accuracy", method="linear on X_pca") > 0.5
+    True
+    """
+
+    def __init__(
+        self,
+        *,
+        use_rep: str | None = "X_pca",
+        label_key: str = "cell_type",
+        group_key: str | None = None,
+        method: str = "linear",
+        unknown_rate: float = 0.05,
+        ontology: str | None = None,
+        label_ids: dict[str, str] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self._parameters: dict[str, Any] = {
+            k: v for k, v in locals().items() if k not in ("self", "__class__")
+        }
+        if not 0 <= unknown_rate < 1:
+            msg = f"unknown_rate is {unknown_rate!r}. Expected a share from 0 to below 1."
+            raise ConfigError(msg)
+        make_classifier(method, seed=seed)
+        self.use_rep, self.label_key, self.group_key = use_rep, label_key, group_key
+        self.method, self.unknown_rate, self.seed = method, unknown_rate, seed
+        self.ontology, self.label_ids = ontology, dict(label_ids or {})
+        self._fitted: _Fitted | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the method and what it sees, as in tables."""
+        return f"{self.method} on {self.use_rep or 'X'}"
+
+    def fit(self, adata: AnnData) -> Self:
+        """Learn from labelled cells and return ``self``."""
+        labels = labels_of(adata, self.label_key)
+        features = features_of(adata, self.use_rep)
+        groups = column_of(adata, self.group_key) if self.group_key else None
+        values = features_of(adata, None)
+        reduction = self._reduction(values)
+        baselines = {"majority": self._train("majority", as_dense(features), labels)}
+        if reduction is not None:
+            reduced = reduction.transform(values)
+            baselines["linear on PCA of X"] = self._train("linear", reduced, labels)
+        self._fitted = _Fitted(
+            own=self._train(self.method, as_dense(features), labels),
+            baselines=baselines,
+            reduction=reduction,
+            var_names=np.asarray(adata.var_names, dtype=str),
+            cells=fingerprints(features),
+            width=features.shape[1],
+            groups=groups,
+        )
+        return self
+
+    def predict(self, adata: AnnData) -> Prediction:
+        """Predict for every cell: label (or ``unknown``), probability, class probabilities."""
+        fitted = self._need_fit()
+        features = self._checked(adata, fitted)
+        label, confidence, novelty, probabilities = _apply(fitted.own, features)
+        flagged = np.where(novelty > fitted.own.threshold, UNKNOWN, label)
+        return Prediction(
+            names=np.asarray(adata.obs_names, dtype=str),
+            values=flagged,
+            confidence=confidence.astype(np.float32),
+            columns=fitted.own.classifier.classes.astype(str),
+            probabilities=probabilities.astype(np.float32),
+            provenance=self._provenance(),
+        )
+
+    def evaluate(self, adata: AnnData) -> Scores:
+        """Score on labelled cells beside the baselines.
+
+        Types that training never saw count for ``novel_auroc`` and ``unknown_recall`` alone.
+        """
+        fitted = self._need_fit()
+        features = self._checked(adata, fitted)
+        truth = labels_of(adata, self.label_key)
+        refuse_leaks(
+            train_cells=fitted.cells,
+            test_cells=fingerprints(features_of(adata, self.use_rep)),
+            train_groups=fitted.groups,
+            test_groups=column_of(adata, self.group_key) if self.group_key else None,
+            group_key=self.group_key or "",
+        )
+        ontology = Ontology.from_obo(Path(self.ontology)) if self.ontology else None
+        items = self._score(fitted.own, features, truth, self.name, ontology)
+        for name, trained in fitted.baselines.items():
+            seen = features
+            if name != "majority" and fitted.reduction is not None:
+                seen = fitted.reduction.transform(self._aligned(adata, fitted))
+            items += self._score(trained, seen, truth, name, ontology)
+        return Scores(items=tuple(items), provenance=self._provenance())
+
+    def _reduction(self, values: np.ndarray | sp.csr_matrix) -> TruncatedSVD | None:
+        size = min(_BASELINE_COMPONENTS, min(values.shape) - 1)
+        if size < 2:
+            return None
+        return TruncatedSVD(n_components=size, random_state=self.seed).fit(values)
+
+    def _train(self, method: str, features: np.ndarray, labels: np.ndarray) -> _Trained:
+        classifier = make_classifier(method, seed=self.seed).fit(features, labels)
+        threshold = np.inf
+        if self.unknown_rate > 0 and len(labels) >= 20:
+            # Novelty of training cells among themselves is too small: calibrate on cells left out.
+            split = by_fraction(len(labels), test_fraction=0.25, seed=self.seed)
+            if len(set(labels[split.train].tolist())) > 1:
+                part = make_classifier(method, seed=self.seed)
+                part.fit(features[split.train], labels[split.train])
+                held_out = part.novelty(features[split.test])
+                threshold = float(np.quantile(held_out, 1 - self.unknown_rate))
+        return _Trained(classifier=classifier, threshold=threshold)
+
+    def _score(
+        self,
+        trained: _Trained,
+        features: np.ndarray,
+        truth: np.ndarray,
+        name: str,
+        ontology: Ontology | None,
+    ) -> list[Score]:
+        label, confidence, novelty, _ = _apply(trained, features)
+        is_novel = ~np.isin(truth, trained.classifier.classes)
+        known = ~is_novel
+        items = []
+        if known.any():
+            items = classification_scores(
+                truth[known],
+                label[known],
+                confidence[known],
+                method=name,
+                seed=self.seed,
+                ontology=ontology,
+                ids=self.label_ids,
+            )
+        auroc = novelty_auroc(is_novel, novelty)
+        note = "" if auroc is not None else "no type of the test is unknown to training"
+        items.append(
+            Score(
+                metric="novel_auroc",
+                value=auroc,
+                method=name,
+                best=1.0,
+                chance=0.5,
+                seed=self.seed,
+                note=note,
+            )
+        )
+        if is_novel.any():
+            caught = float((novelty[is_novel] > trained.threshold).mean())
+            items.append(
+                Score(metric="unknown_recall", value=caught, method=name, best=1.0, seed=self.seed)
+            )
+        return items
+
+    def _checked(self, adata: AnnData, fitted: _Fitted) -> np.ndarray:
+        if self.use_rep is None:
+            return as_dense(self._aligned(adata, fitted))
+        features = as_dense(features_of(adata, self.use_rep))
+        if features.shape[1] != fitted.width:
+            msg = (
+                f"`obsm[{self.use_rep!r}]` has {features.shape[1]} columns, training had "
+                f"{fitted.width}. Embed both with the same model or basis."
+            )
+            raise DataError(msg)
+        return features
+
+    def _aligned(self, adata: AnnData, fitted: _Fitted) -> np.ndarray | sp.csr_matrix:
+        """Return ``X`` with the columns of training, zero where a feature is missing."""
+        names = np.asarray(adata.var_names, dtype=str)
+        if np.array_equal(names, fitted.var_names):
+            return features_of(adata, None)
+        import pandas as pd
+
+        at = pd.Index(names).get_indexer(fitted.var_names)
+        if not (at >= 0).any():
+            msg = (
+                f"None of the {len(fitted.var_names)} features of training, e.g. "
+                f"{fitted.var_names[0]!r}, is among the {len(names)} of these cells, e.g. "
+                f"{names[0]!r}. Map the identifiers first."
+            )
+            raise DataError(msg)
+        matrix = sp.csc_matrix(features_of(adata, None))
+        picked = matrix[:, np.maximum(at, 0)]
+        return sp.csr_matrix(picked @ sp.diags((at >= 0).astype(np.float32)))
+
+    def _need_fit(self) -> _Fitted:
+        if self._fitted is None:
+            msg = "AnnotationTask has learnt nothing yet. Call `fit(adata)` first."
+            raise NotFittedError(msg)
+        return self._fitted
+
+    def _provenance(self) -> Provenance:
+        return Provenance(
+            component="tasks.annotation",
+            version=_VERSION,
+            parameters=self._parameters,
+            seed=self.seed,
+            versions={"numpy": np.__version__},
+        )
+
+
+def _apply(
+    trained: _Trained, features: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    probabilities = trained.classifier.probabilities(features)
+    best = probabilities.argmax(axis=1)
+    label = trained.classifier.classes[best].astype(str)
+    confidence = probabilities[np.arange(len(best)), best]
+    return label, confidence, trained.classifier.novelty(features), probabilities

@@ -1,0 +1,195 @@
+"""The classifiers of annotation: linear probe, neighbours, prototypes; and their baselines.
+
+Each is fitted on features and labels, and gives class probabilities and a novelty: how unlike all
+training cells a cell is, for flagging types that training never saw.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.linear_model import LogisticRegression
+
+from cellweave.errors import ConfigError, closest, one_of
+from cellweave.kernels.neighbours import nearest
+
+__all__ = ["CLASSIFIERS", "Classifier", "make_classifier"]
+
+
+class Classifier(Protocol):
+    """Fit, then give probabilities and novelty."""
+
+    classes: np.ndarray
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Learn and return ``self``."""
+        ...
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return ``(n, n_classes)``, rows summing to 1."""
+        ...
+
+    def novelty(self, features: np.ndarray) -> np.ndarray:
+        """Return ``(n,)``, higher for cells unlike any seen."""
+        ...
+
+
+class _Scaled:
+    """Centre and scale features as the training cells were."""
+
+    def fit(self, features: np.ndarray) -> Self:
+        self.mean = features.mean(axis=0)
+        # One scale for all axes: single axes of an embedding carry their weight in their size.
+        self.scale = float(np.sqrt(features.var(axis=0).mean())) or 1.0
+        return self
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return np.asarray((features - self.mean) / self.scale, dtype=np.float32)
+
+
+class NeighbourNovelty:
+    """Distance to the nearest training cells, relative to theirs among each other."""
+
+    def __init__(self, k: int = 10) -> None:
+        self.k = k
+
+    def fit(self, points: np.ndarray) -> Self:
+        """Keep the training cells and how far each is from its own neighbours."""
+        self.points = points
+        k = min(self.k, len(points) - 1)
+        _, own = nearest(points, k=k, exclude_self=True)
+        self.own = np.maximum(own.mean(axis=1), 1e-9)
+        return self
+
+    def __call__(self, points: np.ndarray) -> np.ndarray:
+        k = min(self.k, len(self.points) - 1)
+        at, distance = nearest(points, self.points, k=k)
+        return np.asarray(distance.mean(axis=1) / np.median(self.own[at], axis=1))
+
+
+class LinearProbe:
+    """Multinomial logistic regression on the scaled features."""
+
+    def __init__(self, *, seed: int = 0, penalty: float = 1.0) -> None:
+        self.seed, self.penalty = seed, penalty
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Learn and return ``self``."""
+        self.scaled = _Scaled().fit(features)
+        points = self.scaled(features)
+        self.model = LogisticRegression(
+            C=self.penalty, class_weight="balanced", max_iter=1000, random_state=self.seed
+        ).fit(points, labels)
+        self.classes = self.model.classes_
+        self.neighbours = NeighbourNovelty().fit(points)
+        return self
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the model's probabilities."""
+        return np.asarray(self.model.predict_proba(self.scaled(features)))
+
+    def novelty(self, features: np.ndarray) -> np.ndarray:
+        """Return the relative distance to the training cells."""
+        return self.neighbours(self.scaled(features))
+
+
+class KNeighbours:
+    """Reference mapping: the labels of the nearest training cells, near ones weighing more."""
+
+    def __init__(self, *, k: int = 15) -> None:
+        self.k = k
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Keep the reference and return ``self``."""
+        self.scaled = _Scaled().fit(features)
+        self.points = self.scaled(features)
+        self.classes, self.codes = np.unique(labels, return_inverse=True)
+        self.neighbours = NeighbourNovelty().fit(self.points)
+        return self
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the neighbours' votes."""
+        k = min(self.k, len(self.points))
+        at, distance = nearest(self.scaled(features), self.points, k=k)
+        width = np.maximum(distance[:, -1:], 1e-12)
+        weights = np.exp(-((distance / width) ** 2))
+        votes = np.zeros((len(at), len(self.classes)))
+        rows = np.repeat(np.arange(len(at)), k)
+        np.add.at(votes, (rows, self.codes[at].ravel()), weights.ravel())
+        return votes / votes.sum(axis=1, keepdims=True)
+
+    def novelty(self, features: np.ndarray) -> np.ndarray:
+        """Return the relative distance to the reference."""
+        return self.neighbours(self.scaled(features))
+
+
+class Prototypes:
+    """One mean a type; probabilities fall with the squared distance to it."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Compute the means and the common spread, and return ``self``."""
+        self.scaled = _Scaled().fit(features)
+        points = self.scaled(features)
+        self.classes, codes = np.unique(labels, return_inverse=True)
+        self.means = np.stack([points[codes == c].mean(axis=0) for c in range(len(self.classes))])
+        squares = ((points - self.means[codes]) ** 2).sum(axis=1)
+        self.spread = float(squares.mean()) or 1.0
+        return self
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the softmax of minus the squared distances."""
+        logits = -self._squares(features) * features.shape[1] / (2 * self.spread)
+        logits -= logits.max(axis=1, keepdims=True)
+        weights = np.exp(logits)
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+    def novelty(self, features: np.ndarray) -> np.ndarray:
+        """Return the squared distance to the nearest mean, relative to the spread."""
+        return np.asarray(self._squares(features).min(axis=1) / self.spread)
+
+    def _squares(self, features: np.ndarray) -> np.ndarray:
+        points = self.scaled(features)
+        own = (points**2).sum(axis=1)[:, None]
+        return np.maximum(own + (self.means**2).sum(axis=1) - 2 * points @ self.means.T, 0.0)
+
+
+class Majority:
+    """The commonest type for every cell: what any method must beat."""
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Count the types and return ``self``."""
+        self.classes, counts = np.unique(labels, return_counts=True)
+        self.shares = counts / counts.sum()
+        return self
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the shares of the types in training."""
+        return np.tile(self.shares, (features.shape[0], 1))
+
+    def novelty(self, features: np.ndarray) -> np.ndarray:
+        """Return the same for every cell."""
+        return np.zeros(features.shape[0])
+
+
+CLASSIFIERS = ("linear", "knn", "prototype", "majority")
+
+
+def make_classifier(name: str, *, seed: int = 0) -> Classifier:
+    """Return a classifier by name."""
+    if name == "linear":
+        return LinearProbe(seed=seed)
+    if name == "knn":
+        return KNeighbours()
+    if name == "prototype":
+        return Prototypes()
+    if name == "majority":
+        return Majority()
+    msg = f"Unknown method {name!r}.{closest(name, CLASSIFIERS)} Available: {one_of(CLASSIFIERS)}."
+    raise ConfigError(msg)
+
+
+def as_dense(features: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    """Return a dense block; classifiers here see embeddings or a few thousand columns."""
+    return features.toarray() if sp.issparse(features) else np.asarray(features)

@@ -1,0 +1,91 @@
+"""Split cells so that nothing of the test is seen in training, and refuse splits that leak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cellweave.errors import DataError
+from cellweave_tasks.features import column_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["Split", "by_fraction", "by_group", "grouped_folds", "refuse_leaks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """Rows of training and test, with a name for tables."""
+
+    name: str
+    train: np.ndarray
+    test: np.ndarray
+
+
+def by_group(adata: AnnData, group_key: str, test_groups: list[str]) -> Split:
+    """Put whole groups (donors, batches, technologies) on one side."""
+    groups = column_of(adata, group_key)
+    unknown = sorted(set(test_groups) - set(groups.tolist()))
+    if unknown:
+        msg = (
+            f"`adata.obs[{group_key!r}]` has no group {unknown[0]!r}. "
+            f"It has: {', '.join(sorted(set(groups.tolist())))}."
+        )
+        raise DataError(msg)
+    is_test = np.isin(groups, test_groups)
+    if is_test.all() or not is_test.any():
+        msg = f"Test groups {test_groups!r} leave no cell on one side. Choose fewer or more."
+        raise DataError(msg)
+    name = f"{group_key}={'+'.join(sorted(test_groups))}"
+    return Split(name=name, train=np.flatnonzero(~is_test), test=np.flatnonzero(is_test))
+
+
+def grouped_folds(adata: AnnData, group_key: str) -> Iterator[Split]:
+    """Leave out one group after the other."""
+    for group in sorted(set(column_of(adata, group_key).tolist())):
+        yield by_group(adata, group_key, [group])
+
+
+def by_fraction(n_cells: int, *, test_fraction: float = 0.2, seed: int = 0) -> Split:
+    """Draw single cells; right only where cells are independent of donor and batch."""
+    if not 0 < test_fraction < 1:
+        msg = f"test_fraction is {test_fraction!r}. Expected a number between 0 and 1."
+        raise DataError(msg)
+    order = np.random.default_rng(seed).permutation(n_cells)
+    n_test = min(max(1, round(n_cells * test_fraction)), n_cells - 1)
+    name = f"random {test_fraction:g}"
+    return Split(name=name, train=np.sort(order[n_test:]), test=np.sort(order[:n_test]))
+
+
+def refuse_leaks(
+    *,
+    train_cells: np.ndarray,
+    test_cells: np.ndarray,
+    train_groups: np.ndarray | None = None,
+    test_groups: np.ndarray | None = None,
+    group_key: str = "",
+) -> None:
+    """Raise when one cell, or one group, is on both sides.
+
+    Cells are compared by the digest of their values, so renaming one does not hide it.
+    """
+    shared = np.intersect1d(train_cells, test_cells)
+    if len(shared):
+        msg = (
+            f"{len(shared)} of {len(test_cells)} cells to be scored were seen in training. "
+            "Scores would be too good: split first, e.g. with `cellweave_tasks.by_group`."
+        )
+        raise DataError(msg)
+    if train_groups is None or test_groups is None:
+        return
+    both = sorted(set(train_groups.tolist()) & set(test_groups.tolist()))
+    if both:
+        msg = (
+            f"{len(both)} groups of `obs[{group_key!r}]` are in training and in the test, e.g. "
+            f"{both[0]!r}. Keep every group on one side."
+        )
+        raise DataError(msg)
