@@ -20,9 +20,17 @@ _COLOURS = (
 )  # fmt: skip
 
 
-def palette(names: Sequence[str]) -> dict[str, str]:
-    """Give each name a colour, in the order given; names that mean "unknown" are grey."""
+def palette(names: Sequence[str], *, start: int = 0) -> dict[str, str]:
+    """Give each name a colour, in the order given; names that mean "unknown" are grey.
+
+    Parameters
+    ----------
+    names
+        Categories.
+    start
+        Where in the list to begin, so that two pictures side by side need not share colours.
+    """
     unknown = {"", "nan", "None", "NA", "unknown", "undefined"}
     known = [name for name in names if name not in unknown]
-    colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(known)}
+    colours = {name: _COLOURS[(start + i) % len(_COLOURS)] for i, name in enumerate(known)}
     return colours | {name: MISSING for name in names if name in unknown}

@@ -47,7 +47,9 @@ class ShownCells:
         return sum(len(values) for values in self.embeddings.values())
 
     def colours(self, values: np.ndarray) -> dict[str, str]:
-        """Give each name one colour for all pictures of the page."""
+        """Give each name one colour for all pictures of the page; modalities have their own."""
+        if values is self.modality:
+            return palette(list(self.embeddings), start=5)
         return palette(sorted(set(values.astype(str))))
 
 
@@ -97,9 +99,9 @@ def _embeddings(
                 "Give the data that were integrated."
             )
             raise DataError(msg)
-        return {m: np.asarray(result.embeddings[m]) for m in sorted(result.embeddings)}
+        return {m: np.asarray(result.embeddings[m]) for m in mdata.mod if m in result.embeddings}
     found = {
-        m: np.asarray(a.obsm[use_rep]) for m, a in sorted(mdata.mod.items()) if use_rep in a.obsm
+        m: np.asarray(a.obsm[use_rep]) for m, a in mdata.mod.items() if use_rep in a.obsm
     }
     if not found:
         known = {key for a in mdata.mod.values() for key in a.obsm}

@@ -10,10 +10,12 @@ from cellweave.report.cells import ShownCells, shown_cells
 from cellweave.report.numbers import metric_section, tiles
 from cellweave.report.page import Page, Verdict, write_figures, write_page
 from cellweave.report.pictures import (
+    alone_section,
     confusion_section,
     history_section,
     map_section,
     match_section,
+    shown_points,
     worst_section,
 )
 from cellweave.report.record import advice_section, data_section, provenance_section
@@ -121,8 +123,10 @@ def integration_page(
     cells = shown_cells(
         mdata, result, scores, use_rep=use_rep, label_key=label_key, batch_key=batch_key
     )
+    points = shown_points(cells, seed=seed)
     sections = (
-        map_section(cells, seed=seed),
+        map_section(cells, points),
+        alone_section(cells, points),
         metric_section(scores),
         confusion_section(cells, seed=seed),
         worst_section(scores),

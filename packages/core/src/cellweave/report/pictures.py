@@ -22,10 +22,12 @@ if TYPE_CHECKING:
     from cellweave.records import IntegrationResult, Scores
 
 __all__ = [
+    "alone_section",
     "confusion_section",
     "history_section",
     "map_section",
     "match_section",
+    "shown_points",
     "worst_section",
 ]
 
@@ -41,10 +43,23 @@ def _figure(
     return Figure(name=name, title=title, canvas=ax.figure, look_for=look_for, wide=wide)  # type: ignore[arg-type]
 
 
-def map_section(cells: ShownCells, *, seed: int) -> Section:
-    """Return the UMAPs: modality, type, batch and match score, then each modality by type."""
+def shown_points(cells: ShownCells, *, seed: int) -> np.ndarray:
+    """Return the coordinates that all maps of the page share."""
     stacked = np.concatenate([cells.embeddings[m][rows] for m, rows in cells.rows.items()])
-    points = pl.layout(stacked, seed)
+    return pl.layout(stacked, seed)
+
+
+def alone_section(cells: ShownCells, points: np.ndarray) -> Section | None:
+    """Return each modality on its own, over the others in grey, by type."""
+    if cells.types is None or len(cells.embeddings) < 2:
+        return None
+    figures = tuple(_alone(m, points, cells) for m in cells.embeddings)
+    lead = "Good: each colour lies in the same place in every picture."
+    return Section(title="The same types in the same places", lead=lead, blocks=figures)
+
+
+def map_section(cells: ShownCells, points: np.ndarray) -> Section:
+    """Return the UMAPs side by side: modality, type, batch and match score."""
     figures = [
         _map(
             "umap-modality", "Modality", points, cells, cells.modality,
@@ -72,8 +87,6 @@ def map_section(cells: ShownCells, *, seed: int) -> Section:
                 "How sure a cell's match is; grey cells have none. Trust dark regions less.",
             )
         )  # fmt: skip
-    if cells.types is not None and len(cells.embeddings) > 1:
-        figures += [_alone(m, points, cells) for m in cells.embeddings]
     n_shown = len(points)
     lead = f"UMAP of the joint embedding, {n_shown:,} cells."
     if n_shown < cells.n_cells:
@@ -116,8 +129,7 @@ def _alone(modality: str, points: np.ndarray, cells: ShownCells) -> Figure:
         legend_outside(ax, present)
         return bare(ax, f"{modality} alone, by type")
 
-    look = f"Good: each type of {modality} lies where the same colour lies in the other modalities."
-    return _figure(f"umap-type-{_slug(modality)}", f"{modality} by type", draw, look_for=look)
+    return _figure(f"umap-type-{_slug(modality)}", f"{modality} by type", draw)
 
 
 def confusion_section(cells: ShownCells, *, seed: int) -> Section | None:
@@ -169,7 +181,9 @@ def worst_section(scores: Scores | None) -> Section | None:
         "same type; worst on top.",
     )
     low = [name for name, value in sorted(shares.items(), key=lambda i: i[1]) if value < 0.5]
-    lead = f"Do not trust single cells of: {', '.join(low)}." if low else "No type is lost."
+    lead = f"Do not trust single cells of: {', '.join(low)}." if low else (
+        "Every type meets itself in at least half of its cells."
+    )
     return Section(title="Worst-matched types", lead=lead, blocks=(figure,))
 
 
