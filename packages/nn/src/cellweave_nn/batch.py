@@ -164,6 +164,34 @@ class TokenBatch:
         lengths = tuple(counts.tolist())
         return self._gathered(at, offsets=_offsets(counts), lengths=lengths, context=self.context)
 
+    def appended(self, ids: torch.Tensor, values: torch.Tensor | None = None) -> TokenBatch:
+        """Return a batch whose cells have ``(N, k)`` more tokens at their ends."""
+        k = ids.shape[1]
+        shift = torch.arange(self.n_cells + 1, device=self.device) * k
+        offsets = self.offsets + shift
+        size = self.n_tokens + self.n_cells * k
+        last = (offsets[1:, None] - k + torch.arange(k, device=self.device)).flatten()
+        is_old = torch.ones(size, dtype=torch.bool, device=self.device).index_fill(
+            0, last, value=False
+        )
+        at = is_old.nonzero().squeeze(1)
+
+        def put(old: torch.Tensor | None, new: torch.Tensor) -> torch.Tensor | None:
+            if old is None:
+                return None
+            out = old.new_zeros((size, *old.shape[1:])).index_copy(0, at, old)
+            return out.index_copy(0, last, new.flatten().to(old.dtype))
+
+        made: dict[str, Any] = {
+            "ids": put(self.ids, ids),
+            "values": put(self.values, torch.zeros_like(ids) if values is None else values),
+            "modality": put(self.modality, torch.zeros_like(ids)),
+            "positions": put(self.positions, torch.zeros_like(ids)),
+            "known": put(self.known, torch.ones_like(ids)),
+        }
+        lengths = tuple(n + k for n in self.lengths)
+        return replace(self, offsets=offsets, lengths=lengths, **made)
+
     def to(self, device: str | torch.device) -> TokenBatch:
         """Return the batch on another device."""
         moved: dict[str, Any] = {

@@ -28,6 +28,7 @@ from cellweave_nn.encoders.running import (
 from cellweave_nn.encoders.settings import settings_of
 from cellweave_nn.layers.attention import SelfAttention
 from cellweave_nn.layers.block import Stack, TransformerBlock
+from cellweave_nn.layers.embedding import AutoBinValues, BinnedValues, ContinuousValues
 from cellweave_nn.layers.favor import FavorAttention
 from cellweave_nn.layers.feedforward import FeedForward, ModalityExperts
 from cellweave_nn.layers.flow import FlowAttention
@@ -205,11 +206,24 @@ def make_kernel(name: Kernel, head_width: int, *, dropout: float = 0.0) -> nn.Mo
 
 
 def start_small(encoder: nn.Module, depth: int) -> None:
-    """Draw weights as GPT-2 does: N(0, 0.02²), the last layer of each residual /√(2·depth)."""
+    """Draw weights as GPT-2 does: N(0, 0.02²), the last layer of each residual /√(2·depth).
+
+    What embeds values keeps its own start, and ids then start as large as values, or neither
+    would be heard beside the other.
+    """
+    reads_values = any(isinstance(m, ContinuousValues) for m in encoder.modules())
     for name, module in encoder.named_modules():
+        if ".values." in name:
+            continue
         if isinstance(module, nn.Linear | nn.Embedding):
             residual = name.endswith((".attention.out", ".down"))
             std = 0.02 * (2 * max(depth, 1)) ** -0.5 if residual else 0.02
-            nn.init.normal_(module.weight, std=std)
+            is_table = isinstance(module, nn.Embedding)
+            nn.init.normal_(module.weight, std=1.0 if is_table and reads_values else std)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
+        if isinstance(module, AutoBinValues):
+            for table in (module.emb, module.emb_mask, module.emb_pad):
+                nn.init.normal_(table.weight, std=0.1)
+        if isinstance(module, BinnedValues):
+            nn.init.normal_(module.table.weight, std=0.02)

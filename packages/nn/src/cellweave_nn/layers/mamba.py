@@ -93,19 +93,19 @@ class Mamba2(nn.Module):
     def forward(self, x_bld: torch.Tensor) -> torch.Tensor:
         """Map ``(B, L, D)`` to ``(B, L, D)``; what stands to the right changes nothing."""
         length = x_bld.shape[1]
-        gate, mixed, dt = torch.split(
-            self.in_proj(x_bld), [self.inner, self.conv1d.in_channels, self.heads], dim=-1
-        )
+        projected = self.in_proj(x_bld)
+        gate = projected[..., : self.inner]
+        mixed, dt = projected[..., self.inner : -self.heads], projected[..., -self.heads :]
         mixed = F.silu(self.conv1d(mixed.transpose(1, 2))[..., :length]).transpose(1, 2)
         shared = self.groups * self.state
-        x, b, c = mixed.split([self.inner, shared, shared], dim=-1)
-        x_blhp = x.unflatten(-1, (self.heads, self.head_width))
+        x, b, c = (mixed[..., : self.inner], mixed[..., self.inner : -shared], mixed[..., -shared:])
+        x_blhp = torch.unflatten(x, -1, (self.heads, self.head_width))
         dt = F.softplus(dt + self.dt_bias)
         y = chunked_scan(
             x_blhp * dt.unsqueeze(-1),
             -self.A_log.exp() * dt,
-            b.unflatten(-1, (self.groups, self.state)),
-            c.unflatten(-1, (self.groups, self.state)),
+            torch.unflatten(b, -1, (self.groups, self.state)),
+            torch.unflatten(c, -1, (self.groups, self.state)),
             chunk=self.chunk,
         )
         y = y + self.D.unsqueeze(-1) * x_blhp

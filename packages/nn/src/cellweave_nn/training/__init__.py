@@ -1,0 +1,1 @@
+"""Training: a short loop of our own that stops anywhere and goes on to the bit."""
