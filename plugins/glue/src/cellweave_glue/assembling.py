@@ -1,0 +1,185 @@
+"""Put the parts of a fit together, and read new cells for a fitted model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cellweave.errors import DataError, closest, one_of
+from cellweave_glue.checkpoint import Checkpoint, digest_of, fingerprint
+from cellweave_glue.consistency import integration_consistency
+from cellweave_glue.fitted import FittedGlue, FittedModality, unit_rows
+from cellweave_glue.fitting import FitPlan, Run, histories, run_phases
+from cellweave_glue.graph import GuidanceGraph, build_graph
+from cellweave_glue.inputs import collect
+from cellweave_glue.training import Trainer, TrainingSettings
+
+if TYPE_CHECKING:
+    from mudata import MuData
+
+    from cellweave.records import FeatureLinks, ProgressCallback
+    from cellweave_glue.inputs import ModalityInput
+    from cellweave_glue.integrator import GlueIntegrator
+
+__all__ = ["fit_glue", "new_latents", "pair_ids", "settings_of", "vectors_of_all"]
+
+_UNSURE = 0.05
+_FEW_LINKS = 10
+
+
+def settings_of(integrator: GlueIntegrator) -> TrainingSettings:
+    """Return the part of the arguments that training reads."""
+    names = TrainingSettings.__slots__
+    return TrainingSettings(**{name: getattr(integrator, name) for name in names})
+
+
+def plan_of(integrator: GlueIntegrator) -> FitPlan:
+    """Return the part of the arguments that the phases read."""
+    return FitPlan(**{name: getattr(integrator, name) for name in FitPlan.__slots__})
+
+
+def fit_glue(
+    integrator: GlueIntegrator,
+    mdata: MuData,
+    links: Sequence[FeatureLinks],
+    progress: ProgressCallback | None,
+) -> FittedGlue:
+    """Check, train, and look at what came out."""
+    data, aligned, labels = collect(mdata, links, integrator.input_settings())
+    graph = build_graph({m: d.features for m, d in data.items()}, aligned)
+    parameters = integrator.parameters()
+    identity = fingerprint(data, graph, {k: v for k, v in parameters.items() if k != "checkpoint"})
+    checkpoint = Checkpoint(integrator.checkpoint, identity=identity)
+    trainer = Trainer(
+        data,
+        graph,
+        settings_of(integrator),
+        pairs=pair_ids(data) if integrator.paired else None,
+        n_labels=len(labels),
+    )
+    run = run_phases(trainer, mdata, data, aligned, plan_of(integrator), checkpoint, progress)
+    return _fitted(integrator, trainer, run, data, graph, labels)
+
+
+def _fitted(
+    integrator: GlueIntegrator,
+    trainer: Trainer,
+    run: Run,
+    data: Mapping[str, ModalityInput],
+    graph: GuidanceGraph,
+    labels: tuple[str, ...],
+) -> FittedGlue:
+    latents = trainer.latents()
+    directions = {m: unit_rows(z) for m, z in latents.items()}
+    consistency = integration_consistency(directions, data, graph, seed=integrator.seed)
+    quality = {f"consistency_{n}": value for n, value in consistency.items()}
+    quality |= {"n_links": float(graph.n_links), "mixing": run.history["discriminator"][-1]}
+    return FittedGlue(
+        graph=graph,
+        network=trainer.network.cpu().eval(),
+        modalities={
+            m: FittedModality(
+                shape=trainer.shapes[m],
+                representation=d.representation_key,
+                batches=d.batches,
+                obs_names=d.obs_names,
+            )
+            for m, d in data.items()
+        },
+        latents=latents,
+        vectors=trainer.feature_vectors(),
+        labels=labels,
+        history=histories(run),
+        quality=quality,
+        advice=_advice(consistency, graph, run, len(data)),
+        inputs={m: digest_of(d) for m, d in data.items()},
+    )
+
+
+def _advice(
+    consistency: Mapping[int, float], graph: GuidanceGraph, run: Run, n_modalities: int
+) -> tuple[str, ...]:
+    """Say what looks poor and what to try."""
+    out = []
+    if graph.n_links < _FEW_LINKS:
+        out.append(
+            f"Only {graph.n_links} links join the modelled features: the match rests on few "
+            "features. Add links (a marker table, a wider window) or more linked features."
+        )
+    known = [value for value in consistency.values() if np.isfinite(value)]
+    if not known or max(known) < _UNSURE:
+        best = f"{max(known):.3f}" if known else "not computable"
+        out.append(
+            f"Linked features hardly vary together over the joint clusters (consistency {best}, "
+            f"reliable above {_UNSURE}). Check that links and organism fit the data, use more "
+            "highly variable genes, or compare with another integrator."
+        )
+    chance = float(np.log(n_modalities))
+    mixing = run.history["discriminator"][-1]
+    if mixing < 0.7 * chance:
+        out.append(
+            f"The discriminator still tells the modalities apart (loss {mixing:.2f}, mixed at "
+            f"{chance:.2f}). They may share few types; else raise lam_align or progress."
+        )
+    return tuple(out)
+
+
+def pair_ids(data: Mapping[str, ModalityInput]) -> dict[str, np.ndarray]:
+    """Return an id a cell by modality; cells of equal name have equal ids."""
+    names = np.unique(np.concatenate([d.obs_names for d in data.values()]))
+    return {m: np.searchsorted(names, d.obs_names) for m, d in data.items()}
+
+
+def vectors_of_all(models: Sequence[FittedGlue]) -> list[np.ndarray]:
+    """Return the feature vectors of models that were fitted on one graph."""
+    first = models[0].graph
+    for other in models[1:]:
+        same = first.modalities == other.graph.modalities and all(
+            np.array_equal(first.features[m], other.graph.features[m]) for m in first.modalities
+        )
+        if not same:
+            msg = (
+                "The other fits have other features than this one. Fit all on the same data and "
+                "links, with other seeds."
+            )
+            raise DataError(msg)
+    return [model.vectors for model in models]
+
+
+def new_latents(fitted: FittedGlue, mdata: MuData) -> dict[str, np.ndarray]:
+    """Encode the cells of every modality of ``mdata``; all problems are told at once."""
+    problems = [p for m in mdata.mod if (p := _new_problem(fitted, m, mdata.mod[m]))]
+    if not mdata.mod:
+        problems = ["`mdata` has no modality. Give new cells of at least one."]
+    if problems:
+        raise DataError("\n".join(problems))
+    return {
+        m: fitted.encode(m, adata.obsm[fitted.modalities[m].representation])
+        for m, adata in mdata.mod.items()
+    }
+
+
+def _new_problem(fitted: FittedGlue, modality: str, adata: Any) -> str | None:
+    if modality not in fitted.modalities:
+        return (
+            f"GLUE was not fitted on {modality!r}.{closest(modality, fitted.modalities)} "
+            f"It knows: {one_of(fitted.modalities)}. Leave this modality out."
+        )
+    info = fitted.modalities[modality]
+    key, width = info.representation, info.shape.n_inputs
+    if key not in adata.obsm:
+        return (
+            f"mdata[{modality!r}].obsm has no {key!r}, which the fit read; it has: "
+            f"{one_of(adata.obsm)}. Put the new cells onto the axes of the fitted ones first."
+        )
+    values = np.asarray(adata.obsm[key])
+    if values.ndim != 2 or values.shape[1] != width:
+        return (
+            f"mdata[{modality!r}].obsm[{key!r}] has shape {values.shape}; the fit read {width} "
+            "columns. Put the new cells onto the axes of the fitted ones first."
+        )
+    if not np.isfinite(values).all():
+        return f"mdata[{modality!r}].obsm[{key!r}] holds NaN or infinity. Drop these cells first."
+    return None
