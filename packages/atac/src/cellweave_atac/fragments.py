@@ -194,7 +194,7 @@ def fragment_blocks(
         try:
             reader = pd.read_csv(
                 file, sep="\t", header=None, names=_COLUMNS, usecols=[0, 1, 2, 3], chunksize=rows,
-                dtype={"chrom": "category", "start": np.int64, "end": np.int64, "barcode": "str"},
+                dtype={"chrom": "category", "start": "int64", "end": "int64", "barcode": "str"},
                 quoting=3, keep_default_na=False,
             )  # fmt: skip
             for block in reader:
@@ -260,7 +260,7 @@ def _counted(
 
     index = pd.Index(barcodes)
     shape = (len(barcodes), n_columns)
-    total, pending, waiting = sp.csr_matrix(shape, dtype=np.float32), [], 0
+    total, pending, waiting = _empty(shape), [], 0
     for block in fragment_blocks(path, max_bytes=max_bytes):
         cell = index.get_indexer(pd.Index(block["barcode"]))
         kept = block[cell >= 0]
@@ -272,9 +272,14 @@ def _counted(
     return sp.csr_matrix(total + _summed(pending, shape))
 
 
+def _empty(shape: tuple[int, int]) -> sp.csr_matrix:
+    nothing = np.empty(0, dtype=np.int64)
+    return sp.csr_matrix((np.empty(0, np.float32), (nothing, nothing)), shape=shape)
+
+
 def _summed(pending: list[tuple[np.ndarray, np.ndarray]], shape: tuple[int, int]) -> sp.csr_matrix:
     if not pending:
-        return sp.csr_matrix(shape, dtype=np.float32)
+        return _empty(shape)
     rows, columns = (np.concatenate(parts) for parts in zip(*pending, strict=True))
     ones = np.ones(len(rows), dtype=np.float32)
     return sp.csr_matrix((ones, (rows, columns)), shape=shape)

@@ -127,6 +127,8 @@ def lsi(
         values, n_components, n_iter=n_iter, random_state=seed, flip_sign=False
     )
     left, right = signed_components(left, right)
+    # Rounding leaves an empty cell next to nothing, which scaling by row would blow up.
+    left[np.diff(values.indptr) == 0] = 0
     coordinates = standardized(left.astype(np.float64), axis=1 if scaling == "cells" else 0)
     return coordinates.astype(np.float32), right.T.astype(np.float32), singular
 

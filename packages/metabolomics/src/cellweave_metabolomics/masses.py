@@ -57,4 +57,5 @@ def _found(var: pd.DataFrame) -> np.ndarray:
     if column is not None:
         return pd.to_numeric(var[column], errors="coerce").to_numpy(dtype=np.float64)
     parts = pd.Series(var.index.astype("str")).str.strip().str.extract(_NAME, flags=2)
-    return pd.to_numeric(parts[0].fillna(parts[1]), errors="coerce").to_numpy(dtype=np.float64)
+    numbers = parts.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    return np.where(np.isfinite(numbers[:, 0]), numbers[:, 0], numbers[:, 1])
