@@ -61,10 +61,14 @@ class MetricSuite(Suite):
         )
 
     def worthless(self) -> MetricInput:
-        """Return the same data with each modality's rows in random order: chance."""
+        """Return the same cells at their worst: types mixed, modalities and batches apart."""
         data = self.data()
         rng = np.random.default_rng(17)
-        mixed = {m: e[rng.permutation(len(e))] for m, e in data.embeddings.items()}
+        mixed = {}
+        for i, (modality, values) in enumerate(data.embeddings.items()):
+            moved = values[rng.permutation(len(values))] + np.float32(15 * i)
+            moved[(data.batches or {})[modality] == "x", 0] += 9
+            mixed[modality] = moved
         return replace(data, embeddings=mixed)
 
     def computed(self, data: MetricInput) -> list[Score]:
@@ -142,13 +146,13 @@ class MetricSuite(Suite):
 
     @unless_tag("descriptive")
     def test_good_is_better_than_chance(self) -> None:
-        """A good embedding scores better than one whose rows are in random order."""
+        """A good embedding scores better than one that mixes types and parts modalities."""
         good, bad = self.whole(self.data()), self.whole(self.worthless())
         direction = 1 if good.higher_is_better else -1
         require(
             direction * (_number(good) - _number(bad)) > 0,
-            f"{good.metric!r} is {good.value} for a good embedding and {bad.value} for a random "
-            f"one, with higher_is_better={good.higher_is_better}. Check the direction.",
+            f"{good.metric!r} is {good.value} for a good embedding and {bad.value} for a "
+            f"worthless one, with higher_is_better={good.higher_is_better}. Check the direction.",
         )
 
     @unless_tag("descriptive")

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cellweave.testing.digests import changed_parts, digests_of
@@ -22,9 +22,6 @@ __all__ = [
     "require_unchanged",
 ]
 
-# Importing a library for the first time may add these; a second call shows who really did it.
-_OF_IMPORTS = ("warnings filters", "environment variables", "sys.path", "root logging handlers")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
@@ -37,12 +34,17 @@ class Observation:
 
 
 def observed(call: Callable[[Any], Any], data: Any) -> Observation:
-    """Call ``call(data)`` and watch; global state is put back afterwards."""
+    """Call ``call(data)`` and watch; global state is put back afterwards.
+
+    Libraries that are imported for the first time may set filters, variables or draw random
+    names. What a second call changes again is the component's own doing.
+    """
     first = _once(call, data)
-    lasting = [c for c in first.state_changes if not c.startswith(_OF_IMPORTS)]
-    if first.state_changes and not lasting:
-        return _once(call, data)
-    return first
+    if not first.state_changes:
+        return first
+    second = _once(call, data)
+    lasting = tuple(c for c in first.state_changes if c in second.state_changes)
+    return replace(first, value=second.value, state_changes=lasting)
 
 
 def _once(call: Callable[[Any], Any], data: Any) -> Observation:
