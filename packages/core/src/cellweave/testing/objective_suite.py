@@ -153,7 +153,7 @@ class ObjectiveSuite(Suite):
             total = sum(objective.loss(outputs, corrupted).values())
             total.backward()
             optimiser.step()
-            values.append(float(total))
+            values.append(float(total.detach()))
         require(
             values[-1] < values[0],
             f"25 steps took the loss from {values[0]:.4g} to {values[-1]:.4g}. Check its sign.",
