@@ -4,13 +4,14 @@ import os
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist
+from sklearn.metrics import silhouette_samples
+
 from cellweave.errors import ConfigError, DataError
 from cellweave.kernels import distances, neighbours
 from cellweave.kernels.distances import closer_counts
 from cellweave.kernels.neighbours import nearest
 from cellweave.kernels.silhouette import silhouette_widths
-from scipy.spatial.distance import cdist
-from sklearn.metrics import silhouette_samples
 
 
 def brute_counts(x, y, metric="euclidean"):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from anndata import AnnData
+from mudata import MuData, set_options
+
 from cellweave.errors import ConfigError, DataError
 from cellweave.evaluation import ComparedRun, compare_table, evaluate
 from cellweave.records import Score, Scores
-from mudata import MuData, set_options
 
 N = 150
 
@@ -92,11 +93,11 @@ def test_errors_say_what_there_is():
     mdata = make()
     with pytest.raises(DataError, match=r"obsm\['X_tets'\].*Did you mean 'X_test'"):
         evaluate(mdata, use_rep="X_tets")
-    with pytest.raises(DataError, match="pairing='idd' is no column.*Did you mean 'id'"):
+    with pytest.raises(DataError, match=r"pairing='idd' is no column.*Did you mean 'id'"):
         evaluate(mdata, use_rep="X_test", pairing="idd")
     with pytest.raises(DataError, match="more than once in mdata"):
         evaluate(mdata, use_rep="X_test", pairing="cell_type")
-    with pytest.raises(ConfigError, match="'foscttn'.*Did you mean 'foscttm'"):
+    with pytest.raises(ConfigError, match=r"'foscttn'.*Did you mean 'foscttm'"):
         evaluate(mdata, use_rep="X_test", metrics=["foscttn"])
     mdata.mod["rna"].obsm["X_test"][3] = np.nan
     with pytest.raises(DataError, match="holds NaN or infinity"):

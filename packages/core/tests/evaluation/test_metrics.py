@@ -4,6 +4,9 @@ import random
 
 import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score, silhouette_score
+from sklearn.neighbors import KNeighborsClassifier
+
 from cellweave.contracts import Metric, MetricInput
 from cellweave.errors import DataError
 from cellweave.evaluation.clusters import ClusterAgreement, leiden, neighbour_edges
@@ -27,8 +30,6 @@ from cellweave.evaluation.pairs import Foscttm, PartnerRank, foscttm, partner_ra
 from cellweave.evaluation.silhouettes import BatchSilhouette, Silhouette, separation
 from cellweave.evaluation.specs import SPECS
 from cellweave.evaluation.transfer import LabelTransfer, vote
-from sklearn.metrics import average_precision_score, silhouette_score
-from sklearn.neighbors import KNeighborsClassifier
 
 N = 240
 TYPES = np.repeat(["B", "NK", "T"], N // 3).astype(object)

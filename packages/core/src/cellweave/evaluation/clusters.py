@@ -55,7 +55,7 @@ def _igraph_seed(seed: int) -> Iterator[None]:
     """Let igraph draw from a generator of ours, then from Python's, as it does by default."""
     import igraph
 
-    igraph.set_random_number_generator(random.Random(seed))  # noqa: S311 - no secret
+    igraph.set_random_number_generator(random.Random(seed))
     try:
         yield
     finally:

@@ -31,7 +31,7 @@ class RunLike(Protocol):
 
     @property
     def scores(self) -> Scores | None:
-        """What :func:`~cellweave.evaluation.evaluate` gave; ``None`` when the run failed."""
+        """What :func:`~cellweave.evaluation.running` gave; ``None`` when the run failed."""
 
     @property
     def seconds(self) -> float:

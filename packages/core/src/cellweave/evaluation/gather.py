@@ -94,7 +94,9 @@ def _columns(
     if key is None:
         return {}
     found = {m: column_of(mdata, m, key) for m in embeddings}
-    return {m: values for m, values in found.items() if values is not None and is_known(values).any()}
+    return {
+        m: values for m, values in found.items() if values is not None and is_known(values).any()
+    }
 
 
 def _pairing(

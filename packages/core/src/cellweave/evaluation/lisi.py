@@ -7,6 +7,9 @@ weighted label shares. Medians over cells, scaled to [0, 1]:
     cLISI = (L − median) / (L − 1)   types: 1 pure
 """
 
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -35,7 +38,7 @@ def lisi(
 
 
 @njit(cache=True, nogil=True)
-def _lisi(codes, indices, distances, n_labels, target):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _lisi(codes, indices, distances, n_labels, target):  # type: ignore[no-untyped-def]
     out = np.empty(len(indices))
     for i in range(len(indices)):
         weights = _weights(distances[i], target)
@@ -47,7 +50,7 @@ def _lisi(codes, indices, distances, n_labels, target):  # type: ignore[no-untyp
 
 
 @njit(cache=True, nogil=True)
-def _weights(distances, target):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _weights(distances, target):  # type: ignore[no-untyped-def]
     """Return Gaussian weights whose entropy is ``target``, by bisection on the precision."""
     beta, low, high = 1.0, -np.inf, np.inf
     shifted = distances - distances[0]  # the factor cancels, and exp cannot underflow for all
@@ -101,9 +104,7 @@ class Lisi:
             return _missing("clisi_type", "there is one type only")
         n = len(cells.names)
         value = (n - _median(cells.points, cells.labels, data.seed)) / (n - 1)
-        return Score(
-            metric="clisi_type", value=float(value), best=1.0, note=cells.note
-        )
+        return Score(metric="clisi_type", value=float(value), best=1.0, note=cells.note)
 
     def _by_batch(self, data: MetricInput) -> Score:
         values, note, batches = [], "", data.batches or {}

@@ -10,7 +10,7 @@ plus the cells that are closer; matching accuracy is the share of cells whose pa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -37,6 +37,9 @@ def partner_ranks(
     return forward + 1, backward + 1
 
 
+_PERFECT_IS_ZERO = {"higher_is_better": False, "best": 0.0, "chance": 0.5}
+
+
 class Foscttm:
     """FOSCTTM, Euclidean and cosine, of each two modalities in both directions.
 
@@ -48,7 +51,6 @@ class Foscttm:
 
     needs = ("pairing",)
     metrics = ("foscttm", "foscttm_cosine")
-    _fixed = {"higher_is_better": False, "best": 0.0, "chance": 0.5}
 
     def __init__(self, *, max_queries: int = 20_000) -> None:
         self.max_queries = _checked(max_queries)
@@ -61,7 +63,7 @@ class Foscttm:
                 group: (float(counts.mean() / n), note)
                 for group, counts, n, note in _counts(data, metric, self.max_queries)
             }
-            scores += _whole_then_groups(name, groups, self._fixed)
+            scores += _whole_then_groups(name, groups, _PERFECT_IS_ZERO)
         return scores
 
 
@@ -139,7 +141,7 @@ def _queries(cells: PairedCells, limit: int, seed: int) -> tuple[np.ndarray | No
 
 
 def _whole_then_groups(
-    metric: str, groups: dict[str, tuple[float, str]], fixed: dict[str, object]
+    metric: str, groups: dict[str, tuple[float, str]], fixed: Mapping[str, float]
 ) -> list[Score]:
     whole = float(np.mean([value for value, _ in groups.values()]))
     notes = "; ".join(sorted({note for _, note in groups.values() if note}))

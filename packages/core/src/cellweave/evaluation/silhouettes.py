@@ -1,8 +1,8 @@
 """Average silhouette widths (ASW): types apart, modalities and batches mixed within types.
 
-    ASW by type      (mean s + 1) / 2                          1 apart, 0.5 overlapping
-    ASW by modality  mean over types of mean(1 − |s|)          1 mixed, 0 apart
-    ASW by batch     the same with batches, in each modality
+ASW by type      (mean s + 1) / 2                          1 apart, 0.5 overlapping
+ASW by modality  mean over types of mean(1 − |s|)          1 mixed, 0 apart
+ASW by batch     the same with batches, in each modality
 """
 
 from __future__ import annotations

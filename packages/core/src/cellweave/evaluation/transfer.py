@@ -6,7 +6,7 @@ Chance is the share of the commonest type of the reference among the query cells
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,10 +128,14 @@ class LabelTransfer:
 
 
 def _scores(
-    metric: str, found: dict[str, Transferred], note: str, fixed: dict[str, object]
+    metric: str, found: dict[str, Transferred], note: str, fixed: Mapping[str, float]
 ) -> list[Score]:
     values = [
-        ("", np.mean([t.accuracy for t in found.values()]), [t.chance for t in found.values()])
+        (
+            "",
+            float(np.mean([t.accuracy for t in found.values()])),
+            [t.chance for t in found.values()],
+        )
     ]
     values += [(g, t.accuracy, [t.chance]) for g, t in found.items()]
     return [
@@ -140,7 +144,9 @@ def _scores(
     ]
 
 
-def _per_type(metric: str, found: dict[str, Transferred], fixed: dict[str, object]) -> list[Score]:
+def _per_type(
+    metric: str, found: dict[str, Transferred], fixed: Mapping[str, float]
+) -> list[Score]:
     true = np.concatenate([t.true for t in found.values()])
     hit = np.concatenate([t.true == t.given for t in found.values()])
     return [

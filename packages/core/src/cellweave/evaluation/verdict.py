@@ -149,7 +149,9 @@ def _judge_mixing(whole: Mapping[str, Score]) -> tuple[int, str] | None:
     value = float(np.mean(values))
     level = _level(value, fair=0.25, good=0.6)
     words = ("Modalities stay apart", "Modalities overlap in part", "Modalities mix")[level]
-    text = f"{words}: {_of_100(value)} of 100 on the mean of two mixing scores (100 is full mixing)."
+    text = (
+        f"{words}: {_of_100(value)} of 100 on the mean of two mixing scores (100 is full mixing)."
+    )
     # Offset clouds with the right nearest cells are of use still: no red for mixing alone.
     return (max(level, 1) if _has(whole, "label_transfer") else level), text
 

@@ -6,6 +6,9 @@ swap two distances that are nearly equal. The rounding is bounded by
 from the coordinates. So the result is the one of the plain float64 form, ties included.
 """
 
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -139,7 +142,7 @@ def _squared_norms(points: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def squared_distance(a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def squared_distance(a, b):  # type: ignore[no-untyped-def]
     """Return the squared distance of two points, summed in order."""
     total = 0.0
     for k in range(len(a)):
@@ -148,7 +151,7 @@ def squared_distance(a, b):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 @njit(cache=True, nogil=True)
-def paired_squared_distances(x, y):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def paired_squared_distances(x, y):  # type: ignore[no-untyped-def]
     """Return the squared distance of each row of ``x`` to the same row of ``y``."""
     out = np.empty(len(x))
     for i in range(len(x)):
@@ -159,8 +162,20 @@ def paired_squared_distances(x, y):  # type: ignore[no-untyped-def]  # noqa: ANN
 # Counters are float32 so that they share the vector lanes of the distances; a tile is far smaller
 # than 2^24, so they stay exact, and `reassoc` (order of sums) cannot change them.
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "nnan"})
-def _count_tile(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0914
-    product, block, first, x, y, xx, yy, own, own32, scale, by_row, by_col, both  # noqa: ANN001
+def _count_tile(  # type: ignore[no-untyped-def]  # noqa: C901 - one pass over one tile
+    product,
+    block,
+    first,
+    x,
+    y,
+    xx,
+    yy,
+    own,
+    own32,
+    scale,
+    by_row,
+    by_col,
+    both,
 ):
     """Count a tile; a row with a comparison that float32 cannot decide is counted by itself."""
     n_rows, n_cols = product.shape
@@ -204,8 +219,19 @@ def _count_tile(  # type: ignore[no-untyped-def]  # noqa: ANN202, PLR0914
 
 
 @njit(cache=True, nogil=True)
-def _count_line(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    line, row, first, x, y, norm, yy, own, own32, scale, by_col, both  # noqa: ANN001
+def _count_line(  # type: ignore[no-untyped-def]
+    line,
+    row,
+    first,
+    x,
+    y,
+    norm,
+    yy,
+    own,
+    own32,
+    scale,
+    by_col,
+    both,
 ):
     """Count one row of a tile, deciding near ties in float64 from the coordinates."""
     slack, count = np.float32(2.0**-22), 0

@@ -6,6 +6,9 @@ whose candidates float32 rounding could have cut short is searched again in full
 Above ``exact_up_to`` cells the search goes through pynndescent (Dong, Moses and Li, WWW 2011).
 """
 
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import numpy as np
@@ -123,7 +126,7 @@ def _approximate(
 
 # Each row keeps its `width` smallest values as a max-heap: the root is the one to beat.
 @njit(cache=True, nogil=True)
-def _merge(product, xx, yy, first, skip, values, found):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _merge(product, xx, yy, first, skip, values, found):  # type: ignore[no-untyped-def]
     n_rows, n_cols = product.shape
     two = np.float32(2.0)
     for i in range(n_rows):
@@ -138,7 +141,7 @@ def _merge(product, xx, yy, first, skip, values, found):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def _replace_root(heap, ids, value, index):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _replace_root(heap, ids, value, index):  # type: ignore[no-untyped-def]
     size, at = len(heap), 0
     while True:
         child = 2 * at + 1
@@ -154,7 +157,7 @@ def _replace_root(heap, ids, value, index):  # type: ignore[no-untyped-def]  # n
 
 
 @njit(cache=True, nogil=True)
-def _refine(x, y, start, found, limits, exclude_self, indices, squared):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _refine(x, y, start, found, limits, exclude_self, indices, squared):  # type: ignore[no-untyped-def]
     """Measure candidates in float64 and sort them; search the whole row where they fall short."""
     k = indices.shape[1]
     for i in range(len(found)):
@@ -177,7 +180,7 @@ def _refine(x, y, start, found, limits, exclude_self, indices, squared):  # type
 
 
 @njit(cache=True, nogil=True)
-def _measure(point, y, candidates):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _measure(point, y, candidates):  # type: ignore[no-untyped-def]
     out = np.empty(len(candidates))
     for j in range(len(candidates)):
         out[j] = _squared_distance(point, y[candidates[j]])

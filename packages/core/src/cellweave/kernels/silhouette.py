@@ -1,5 +1,8 @@
 """Silhouette widths without the distance matrix: tiles of a matrix product, summed per label."""
 
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import numpy as np
@@ -43,7 +46,7 @@ def silhouette_widths(points: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz", "contract"})
-def _add_distances(product, norms, start, first, ends, sums):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _add_distances(product, norms, start, first, ends, sums):  # type: ignore[no-untyped-def]
     n_rows, n_cols = product.shape
     right = norms[first : first + n_cols]
     for i in range(n_rows):
@@ -63,7 +66,7 @@ def _add_distances(product, norms, start, first, ends, sums):  # type: ignore[no
 
 
 @njit(cache=True, nogil=True)
-def _widths(sums, codes, counts, out):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _widths(sums, codes, counts, out):  # type: ignore[no-untyped-def]
     for i in range(len(sums)):
         own = codes[i]
         if counts[own] == 1:

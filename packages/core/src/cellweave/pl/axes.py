@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cellweave.pl.palette import INK, MUTED
+from cellweave.pl.colours import INK, MUTED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ import numpy as np
 
 from cellweave.errors import DataError
 from cellweave.pl.axes import new_axes, plain, short
-from cellweave.pl.palette import ACCENT, BAD, FAIR, GOOD, INK, MUTED, palette
+from cellweave.pl.colours import ACCENT, BAD, FAIR, GOOD, INK, MUTED, palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -74,7 +74,7 @@ def match_scores(matches: Matches, *, title: str = "", ax: Axes | None = None) -
         msg = f"There is no match of {matches.source!r} and {matches.target!r}. Nothing to draw."
         raise DataError(msg)
     ax = new_axes(ax)
-    ax.hist(values, bins=np.linspace(0, 1, 41), color=ACCENT, alpha=0.85)
+    ax.hist(values, bins=list(np.linspace(0, 1, 41)), color=ACCENT, alpha=0.85)
     median = float(np.median(values))
     ax.axvline(median, color=INK, lw=1)
     ax.annotate(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellweave.errors import DataError
 from cellweave.pl.axes import new_axes, short
-from cellweave.pl.palette import ACCENT, BAD, INK, MUTED
+from cellweave.pl.colours import ACCENT, BAD, INK, MUTED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,11 +59,11 @@ def links_on_genome(
     strength = own[value].abs().to_numpy(dtype=np.float64)
     top = np.argsort(-strength, kind="stable")[:most]
     own, strength = own.iloc[top], strength[top] / max(strength.max(), 1e-12)
-    place = genes.loc[gene]
+    place: Any = genes.loc[gene]
     start, stop = float(place["chromStart"]), float(place["chromEnd"])
     forward = str(place.get("strand", "+")) != "-"
     promoter = start if forward else stop
-    peaks = regions.loc[own["target"].astype(str), list(_NEEDED)]
+    peaks = regions.loc[list(own["target"].astype(str)), list(_NEEDED)]
     is_here = (peaks["chrom"].astype(str) == str(place["chrom"])).to_numpy()
     own, strength, peaks = own[is_here], strength[is_here], peaks[is_here]
     signs = own["sign"].to_numpy(dtype=np.float64) if "sign" in own else np.sign(own[value])

@@ -9,7 +9,7 @@ import numpy as np
 
 from cellweave.errors import DataError
 from cellweave.pl.axes import new_axes, plain, short
-from cellweave.pl.palette import INK
+from cellweave.pl.colours import INK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +35,10 @@ def confusion(
     """
     true, given = np.asarray(true).astype(str), np.asarray(given).astype(str)
     if len(true) != len(given) or not len(true):
-        msg = f"There are {len(true)} true and {len(given)} given labels. Expected one of each a cell."
+        msg = (
+            f"There are {len(true)} true and {len(given)} given labels. "
+            "Expected one of each a cell."
+        )
         raise DataError(msg)
     names = sorted(set(true) | set(given))
     codes = {name: i for i, name in enumerate(names)}

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellweave.errors import DataError
 from cellweave.pl.axes import new_axes, plain, short
-from cellweave.pl.palette import ACCENT, INK
+from cellweave.pl.colours import ACCENT, INK
 
 if TYPE_CHECKING:
     import pandas as pd

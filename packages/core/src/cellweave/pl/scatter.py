@@ -9,12 +9,12 @@ import numpy as np
 
 from cellweave.errors import DataError, closest, one_of
 from cellweave.pl.axes import bare, legend_outside, new_axes
-from cellweave.pl.palette import MISSING, MUTED, palette
+from cellweave.pl.colours import MISSING, MUTED, palette
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["dot_size", "draw_dots", "umap"]
+__all__ = ["dot_size", "draw_dots", "frame_around", "umap"]
 
 
 def umap(
@@ -53,7 +53,7 @@ def umap(
     """
     points, values = _points_and_values(cells, color, use_rep)
     if points.shape[1] != 2:
-        from cellweave.pl.layout import layout
+        from cellweave.pl.plane import layout
 
         points = layout(points, seed)
     if values is not None and len(values) != len(points):
@@ -61,8 +61,17 @@ def umap(
         raise DataError(msg)
     ax = new_axes(ax, width=4.6)
     draw_dots(ax, points, values, colours=colours, legend=legend)
-    ax.set_aspect("equal", adjustable="datalim")
+    frame_around(ax, points)
     return bare(ax, title)
+
+
+def frame_around(ax: Axes, points: np.ndarray) -> None:
+    """Fill the axes with the cells; a long thin cloud keeps some of its shape."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    half, centre = (high - low) / 2, (high + low) / 2
+    half = 1.05 * np.maximum(np.maximum(half, 0.4 * half.max()), 1e-6)
+    ax.set_xlim(centre[0] - half[0], centre[0] + half[0])
+    ax.set_ylim(centre[1] - half[1], centre[1] + half[1])
 
 
 def dot_size(n: int) -> float:
@@ -82,7 +91,7 @@ def draw_dots(
     """Scatter in a shuffled order, so that no group hides another."""
     order = np.random.default_rng(0).permutation(len(points))
     points = points[order]
-    style = {
+    style: dict[str, Any] = {
         "s": dot_size(len(points)) if size is None else size,
         "linewidths": 0,
         "rasterized": True,
@@ -116,7 +125,6 @@ def _draw_numbers(
         bar = ax.figure.colorbar(dots, ax=ax, shrink=0.6, aspect=18, pad=0.02)
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=8, length=2)
-        bar.solids.set_alpha(1.0)
 
 
 def _points_and_values(

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cellweave.report.cells import ShownCells, shown_cells
-from cellweave.report.numbers import metric_section, tiles
-from cellweave.report.page import Page, Verdict, write_figures, write_page
-from cellweave.report.pictures import (
+from cellweave.reporting.cells import ShownCells, shown_cells
+from cellweave.reporting.numbers import metric_section, tiles
+from cellweave.reporting.page import Page, Verdict, write_figures, write_page
+from cellweave.reporting.pictures import (
     alone_section,
     confusion_section,
     history_section,
@@ -18,8 +18,8 @@ from cellweave.report.pictures import (
     shown_points,
     worst_section,
 )
-from cellweave.report.record import advice_section, data_section, provenance_section
-from cellweave.report.regulation import links_section
+from cellweave.reporting.record import advice_section, data_section, provenance_section
+from cellweave.reporting.regulation import links_section
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,5 +166,3 @@ def _footer() -> str:
         f"Made by cellweave {__version__}. This file needs no network and no other file. "
         "Distances in UMAP pictures prove nothing; the numbers are measured in the embedding."
     )
-
-

@@ -11,7 +11,7 @@ import numpy as np
 from cellweave.errors import DataError, closest, one_of
 from cellweave.evaluation.cells import is_known
 from cellweave.evaluation.gather import column_of
-from cellweave.pl.palette import palette
+from cellweave.pl.colours import palette
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -100,9 +100,7 @@ def _embeddings(
             )
             raise DataError(msg)
         return {m: np.asarray(result.embeddings[m]) for m in mdata.mod if m in result.embeddings}
-    found = {
-        m: np.asarray(a.obsm[use_rep]) for m, a in mdata.mod.items() if use_rep in a.obsm
-    }
+    found = {m: np.asarray(a.obsm[use_rep]) for m, a in mdata.mod.items() if use_rep in a.obsm}
     if not found:
         known = {key for a in mdata.mod.values() for key in a.obsm}
         msg = (

@@ -127,7 +127,7 @@ def render_page(page: Page) -> bytes:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("cellweave.report", "."),
+        loader=PackageLoader("cellweave.reporting", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -149,7 +149,9 @@ def write_figures(
     """Write every picture of the page into a folder; return the file names."""
     unknown = [f for f in formats if f not in _FORMATS]
     if unknown or not formats:
-        msg = f"Formats {list(formats)!r} are not all known. Use one or more of: {one_of(_FORMATS)}."
+        msg = (
+            f"Formats {list(formats)!r} are not all known. Use one or more of: {one_of(_FORMATS)}."
+        )
         raise ConfigError(msg)
     names = []
     with atomic_folder(folder, kind="figures") as place:

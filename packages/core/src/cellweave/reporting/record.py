@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellweave.report.cells import ShownCells
-from cellweave.report.numbers import format_number
-from cellweave.report.page import Facts, Section, Table
+from cellweave.reporting.cells import ShownCells
+from cellweave.reporting.numbers import format_number
+from cellweave.reporting.page import Facts, Section, Table
 
 if TYPE_CHECKING:
     from mudata import MuData

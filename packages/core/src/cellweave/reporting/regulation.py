@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellweave import pl
-from cellweave.report.numbers import format_number
-from cellweave.report.page import Figure, Section, Table
+from cellweave.reporting.numbers import format_number
+from cellweave.reporting.page import Block, Figure, Section, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def links_section(
             "Arcs join a gene's start to its regions; thicker is stronger, blue raises, red "
             f"lowers. Strength: {_MEANING.get(value, value)}."
         )
-        blocks = (*figures, _listing(table, value))
+        blocks: tuple[Block, ...] = (*figures, _listing(table, value))
         return Section(title="Top regulatory links", lead=lead, blocks=blocks)
     return None
 
@@ -148,6 +148,4 @@ def _listing(table: pd.DataFrame, value: str) -> Table:
         tuple(format_number(v) if isinstance(v, float) else str(v) for v in row)
         for row in top[columns].astype(object).itertuples(index=False)
     ]
-    return Table(
-        title=f"The {len(rows)} strongest of {len(table):,}", header=columns, rows=rows
-    )
+    return Table(title=f"The {len(rows)} strongest of {len(table):,}", header=columns, rows=rows)

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from cellweave import pl
 from cellweave.evaluation.verdict import GLOSSARY, rescaled
-from cellweave.report.numbers import format_number
-from cellweave.report.page import Facts, Figure, Page, Section, Table, write_page
+from cellweave.reporting.numbers import format_number
+from cellweave.reporting.page import Facts, Figure, Page, Section, Table, write_page
 
 if TYPE_CHECKING:
     from cellweave.records import Scores
 
 __all__ = ["comparison_page", "write_comparison_report"]
 
-_NAMES = {"integration_score": "Integration score", "seconds": "Seconds", "peak_gb": "Peak memory, GB"}
+_NAMES = {
+    "integration_score": "Integration score",
+    "seconds": "Seconds",
+    "peak_gb": "Peak memory, GB",
+}
 
 
 def write_comparison_report(
@@ -61,7 +65,7 @@ def _table(scores: Scores) -> Table:
     metrics = list(dict.fromkeys(s.metric for s in scores.items))
     methods = list(dict.fromkeys(s.method for s in scores.items))
     by = {(s.method, s.metric): s for s in scores.items}
-    rows = [
+    rows: list[list[str | tuple[str, float | None]]] = [
         [
             method,
             *(

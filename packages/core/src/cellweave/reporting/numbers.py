@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cellweave.evaluation.verdict import GLOSSARY, rescaled
-from cellweave.report.page import Section, Table
+from cellweave.reporting.page import Section, Table
 
 if TYPE_CHECKING:
     from cellweave.records import Score, Scores
@@ -65,7 +65,12 @@ def metric_section(scores: Scores | None) -> Section | None:
                 title="By direction",
                 header=("Measure", "From → to", "Value", "Chance to perfect"),
                 rows=[
-                    (_name(s), s.group.replace("->", " → "), format_number(s.value), ("", rescaled(s)))
+                    (
+                        _name(s),
+                        s.group.replace("->", " → "),
+                        format_number(s.value),
+                        ("", rescaled(s)),
+                    )
                     for s in directions
                 ],
             )

@@ -12,9 +12,9 @@ from cellweave import pl
 from cellweave.errors import DataError
 from cellweave.evaluation.transfer import transfer
 from cellweave.pl.axes import bare, legend_outside, new_axes
-from cellweave.pl.scatter import draw_dots
-from cellweave.report.cells import ShownCells
-from cellweave.report.page import Figure, Section
+from cellweave.pl.scatter import draw_dots, frame_around
+from cellweave.reporting.cells import ShownCells
+from cellweave.reporting.page import Figure, Section
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,7 +90,9 @@ def map_section(cells: ShownCells, points: np.ndarray) -> Section:
     n_shown = len(points)
     lead = f"UMAP of the joint embedding, {n_shown:,} cells."
     if n_shown < cells.n_cells:
-        lead = f"UMAP of the joint embedding: {n_shown:,} of {cells.n_cells:,} cells, drawn at random."
+        lead = (
+            f"UMAP of the joint embedding: {n_shown:,} of {cells.n_cells:,} cells, drawn at random."
+        )
     return Section(title="Do the cells meet", lead=lead, blocks=tuple(figures))
 
 
@@ -115,7 +117,7 @@ def _map(
 
 def _alone(modality: str, points: np.ndarray, cells: ShownCells) -> Figure:
     """Draw one modality in colour over the others in grey, colours as in the picture of types."""
-    assert cells.types is not None  # noqa: S101 - the caller asked
+    assert cells.types is not None
     own = cells.modality == modality
     colours = cells.colours(cells.types)
     present = {n or "unknown": c for n, c in colours.items() if n in set(cells.types[own])}
@@ -125,7 +127,7 @@ def _alone(modality: str, points: np.ndarray, cells: ShownCells) -> Figure:
                   colours={"other": "#e4e7eb"}, legend=False)  # fmt: skip
         named = np.where(cells.types[own] == "", "unknown", cells.types[own])  # type: ignore[index]
         draw_dots(ax, points[own], named, colours=present, legend=False)
-        ax.set_aspect("equal", adjustable="datalim")
+        frame_around(ax, points)
         legend_outside(ax, present)
         return bare(ax, f"{modality} alone, by type")
 
@@ -168,7 +170,9 @@ def worst_section(scores: Scores | None) -> Section | None:
     if scores is None:
         return None
     found = [s for s in scores.items if s.metric == "label_transfer" and s.value is not None]
-    shares = {s.group[5:]: s.value for s in found if s.group.startswith("type:") and s.value is not None}
+    shares = {
+        s.group[5:]: s.value for s in found if s.group.startswith("type:") and s.value is not None
+    }
     if not shares:
         return None
     chance = next((s.chance for s in found if not s.group), None)
@@ -181,8 +185,10 @@ def worst_section(scores: Scores | None) -> Section | None:
         "same type; worst on top.",
     )
     low = [name for name, value in sorted(shares.items(), key=lambda i: i[1]) if value < 0.5]
-    lead = f"Do not trust single cells of: {', '.join(low)}." if low else (
-        "Every type meets itself in at least half of its cells."
+    lead = (
+        f"Do not trust single cells of: {', '.join(low)}."
+        if low
+        else ("Every type meets itself in at least half of its cells.")
     )
     return Section(title="Worst-matched types", lead=lead, blocks=(figure,))
 

@@ -102,7 +102,9 @@ def _chosen(metrics: Sequence[str] | None) -> Iterable[tuple[str, Component]]:
     unknown = [m for m in metrics if m not in by_name]
     if unknown:
         hints = "".join(closest(m, by_name) for m in unknown)
-        msg = f"Metrics {unknown!r} are not known.{hints} There are: {one_of(components, limit=30)}."
+        msg = (
+            f"Metrics {unknown!r} are not known.{hints} There are: {one_of(components, limit=30)}."
+        )
         raise ConfigError(msg)
     return [(by_name[m], components[by_name[m]]) for m in dict.fromkeys(metrics)]
 
@@ -120,7 +122,7 @@ def _run(
         note = "; ".join(reasons.get(f, f"no {f} are given") for f in absent)
         return [Score(metric=n, value=None, note=note) for n in names]
     try:
-        return metric.compute(data)  # type: ignore[no-any-return]
+        return metric.compute(data)
     except DataError as error:  # what the data do not allow; anything else is a bug and is shown
         return [Score(metric=n, value=None, note=str(error)) for n in names]
 
