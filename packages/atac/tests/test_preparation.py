@@ -154,7 +154,7 @@ def test_gene_activity_equals_a_loop(peaks, genes):
 
 def test_gene_activity_without_a_peak_is_told(peaks, genes):
     far = peaks[:, [59]].copy()
-    with pytest.raises(DataError, match="chromosomes such as|No gene has a peak within"):
+    with pytest.raises(DataError, match=r"chromosomes such as|No gene has a peak within"):
         gene_activity(far, genes, window=0)
 
 

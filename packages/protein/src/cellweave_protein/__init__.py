@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cellweave.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from cellweave_protein.dsb import dsb as dsb
+    from cellweave_protein.background import dsb as dsb
     from cellweave_protein.hashtags import assign_hashtags as assign_hashtags
     from cellweave_protein.links import link_features as link_features
     from cellweave_protein.markers import MarkerTable as MarkerTable
@@ -26,7 +26,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "ProteinSettings": "cellweave_protein.preparation",
         "assign_hashtags": "cellweave_protein.hashtags",
         "clr": "cellweave_protein.preparation",
-        "dsb": "cellweave_protein.dsb",
+        "dsb": "cellweave_protein.background",
         "is_hashtag": "cellweave_protein.markers",
         "is_isotype": "cellweave_protein.markers",
         "link_features": "cellweave_protein.links",

@@ -1,6 +1,6 @@
 """Which sample a cell came from, by its sample tags.
 
-On log counts centred per tag, each tag's cells fall into "without" and "with": two Gaussians are
+On log counts, each tag's cells fall into "without" and "with": two Gaussians are
 fitted to every tag (EM, all tags at once). A cell with one tag is a singlet, with several a
 doublet, with none a negative.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from cellweave.errors import ConfigError, DataError
 from cellweave.preparing import raw_values
-from cellweave_protein.dsb import two_gaussians
+from cellweave_protein.background import two_gaussians
 from cellweave_protein.markers import is_hashtag
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def assign_hashtags(
         raise DataError(msg)
     counts = raw_values(adata, modality="hashtags").toarray()[:, at]
     logs = np.log1p(counts.astype(np.float64))
-    logs -= logs.mean(axis=1, keepdims=True)
     bears = _probabilities(logs)
     called = bears >= min_probability
     n_tags = called.sum(axis=1)

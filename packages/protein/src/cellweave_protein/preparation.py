@@ -91,7 +91,7 @@ def _normalized(
     counts: sp.csr_matrix, prepared: AnnData, chosen: ProteinSettings, kept: np.ndarray
 ) -> np.ndarray:
     if chosen.normalization == "dsb":
-        from cellweave_protein.dsb import model_based
+        from cellweave_protein.background import model_based
 
         controls = prepared.var["is_isotype"].to_numpy(dtype=bool)
         return model_based(np.log1p(counts.toarray().astype(np.float64)), controls)
