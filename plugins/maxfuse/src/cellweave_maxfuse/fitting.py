@@ -11,8 +11,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import DataError
 from cellweave.records import Progress
-from cellweave.weaving import linked_pair
-from cellweave.weaving.cells import batch_means
+from cellweave.weaving import batch_means, linked_pair, standardised, unit_rows
 from cellweave_maxfuse.cca import whitening
 from cellweave_maxfuse.cellmatches import CellMatches, match_cells
 from cellweave_maxfuse.initial import link_agreement, linked_space
@@ -21,7 +20,7 @@ from cellweave_maxfuse.matching import SoftMatching
 from cellweave_maxfuse.metacells import averaging, metacells
 from cellweave_maxfuse.pairing import PairFit, RoundSettings, Side, fuse_pair
 from cellweave_maxfuse.quality import PairQuality
-from cellweave_maxfuse.smoothing import neighbour_graph, smooth, standardised, unit_rows
+from cellweave_maxfuse.smoothing import neighbour_graph, smooth
 from cellweave_maxfuse.spatial import Surroundings, with_surroundings
 
 if TYPE_CHECKING:
@@ -205,9 +204,9 @@ def _linked(
 ) -> tuple[dict[str, np.ndarray], tuple[int, float, float]]:
     pair = linked_pair(link, mdata.mod)
     values = {}
-    for name, given in ((link.source, pair.source), (link.target, pair.target)):
+    for name in (link.source, link.target):
         ground = grounds[name]
-        own = given[ground.cells.order]
+        own = pair.values(name, mdata.mod[name])[ground.cells.order]
         own -= batch_means(own, ground.cells.batch)[ground.cells.batch]
         values[name] = smooth(
             ground.graph,

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellweave_maxfuse.smoothing import standardised, unit_rows
+from cellweave.weaving import product_svd, standardised, unit_rows
 
 __all__ = ["LinkedSpace", "link_agreement", "linked_space"]
-
-_EXACT_WIDTH = 600
-_OVERSAMPLING, _POWERS = 12, 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,28 +39,6 @@ def linked_space(left: np.ndarray, right: np.ndarray, n_components: int) -> Link
         right=unit_rows((v * scale).astype(np.float32)),
         sizes=s,
     )
-
-
-def product_svd(
-    a: np.ndarray, b: np.ndarray, n_components: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the leading singular triplets of ``a @ b.T`` without forming it."""
-    if a.shape[1] <= _EXACT_WIDTH:
-        (qa, ra), (qb, rb) = np.linalg.qr(a), np.linalg.qr(b)
-        u, s, vt = np.linalg.svd(ra.astype(np.float64) @ rb.T.astype(np.float64))
-        k = min(n_components, len(s))
-        return _signed(qa @ u[:, :k], s[:k], qb @ vt[:k].T)
-    width = min(n_components + _OVERSAMPLING, len(a), len(b))
-    # Fixed start: a constant of the algorithm, so that the result is a function of the data alone.
-    start = np.random.default_rng(0).standard_normal((a.shape[1], width)).astype(np.float32)
-    basis = np.linalg.qr(a @ start)[0]
-    for _ in range(_POWERS):
-        other = np.linalg.qr(b @ (a.T @ basis))[0]
-        basis = np.linalg.qr(a @ (b.T @ other))[0]
-    core = (basis.T @ a) @ b.T
-    u, s, vt = np.linalg.svd(core, full_matrices=False)
-    k = min(n_components, len(s))
-    return _signed(basis @ u[:, :k], s[:k], vt[:k].T)
 
 
 def link_agreement(
@@ -96,12 +71,3 @@ def _off_diagonal(values: np.ndarray) -> np.ndarray:
     size = np.linalg.norm(matrix)
     unit: np.ndarray = matrix / (size if size > 0 else 1)
     return unit
-
-
-def _signed(
-    u: np.ndarray, s: np.ndarray, v: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Fix the sign of each triplet: the larger side's largest entry is positive."""
-    sums = (u**3).sum(axis=0) + (v**3).sum(axis=0)
-    sign = np.where(sums < 0, -1.0, 1.0)
-    return u * sign, s, v * sign

@@ -13,9 +13,9 @@ from itertools import combinations
 
 import numpy as np
 
+from cellweave.weaving import unit_rows
 from cellweave_maxfuse.cca import common_axes
 from cellweave_maxfuse.pairing import PairFit
-from cellweave_maxfuse.smoothing import unit_rows
 
 __all__ = ["Joint", "compose_crosses", "joint_space", "linked_coordinates"]
 

@@ -13,8 +13,9 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import NumericalError
+from cellweave.weaving import unit_rows
 from cellweave_maxfuse.matching import SoftMatching, blocks_of, soft_plan
-from cellweave_maxfuse.smoothing import smooth, unit_rows
+from cellweave_maxfuse.smoothing import smooth
 
 __all__ = ["PairFit", "RoundSettings", "Side", "fuse_pair"]
 

@@ -11,7 +11,7 @@ import scipy.sparse as sp
 
 from cellweave.kernels.neighbours import nearest
 
-__all__ = ["neighbour_graph", "smooth", "standardised", "unit_rows"]
+__all__ = ["neighbour_graph", "smooth"]
 
 # Exact search is a matrix product; the approximate one only pays beyond this many cells.
 _EXACT_UP_TO = 150_000
@@ -38,18 +38,3 @@ def smooth(
     for _ in range(steps):
         values = np.float32(weight) * values + np.float32(1 - weight) * (graph @ values)
     return values
-
-
-def standardised(values: np.ndarray) -> np.ndarray:
-    """Return columns of mean 0 and deviation 1; constant columns become 0."""
-    spread = values.std(axis=0)
-    spread[spread < 1e-6] = np.inf
-    scaled: np.ndarray = ((values - values.mean(axis=0)) / spread).astype(np.float32)
-    return scaled
-
-
-def unit_rows(values: np.ndarray) -> np.ndarray:
-    """Return rows of length 1; rows of zeros stay."""
-    norms = np.sqrt(np.einsum("ij,ij->i", values, values))
-    rows: np.ndarray = values / np.where(norms > 0, norms, 1)[:, None]
-    return rows

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from cellweave.weaving.checks import check_inputs as check_inputs
     from cellweave.weaving.checks import parse_use_rep as parse_use_rep
     from cellweave.weaving.checks import representation_key as representation_key
+    from cellweave.weaving.linalg import product_svd as product_svd
+    from cellweave.weaving.linalg import standardised as standardised
+    from cellweave.weaving.linalg import unit_rows as unit_rows
     from cellweave.weaving.linked import LinkedPair as LinkedPair
     from cellweave.weaving.linked import linked_pair as linked_pair
 
@@ -28,6 +31,9 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "check_inputs": "cellweave.weaving.checks",
         "linked_pair": "cellweave.weaving.linked",
         "parse_use_rep": "cellweave.weaving.checks",
+        "product_svd": "cellweave.weaving.linalg",
         "representation_key": "cellweave.weaving.checks",
+        "standardised": "cellweave.weaving.linalg",
+        "unit_rows": "cellweave.weaving.linalg",
     },
 )

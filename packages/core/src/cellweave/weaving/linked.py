@@ -30,55 +30,63 @@ MAX_COLUMNS = 3000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkedPair:
-    """Hold linked values: ``source`` and ``target`` are ``(n, s)`` float32, cells in input order.
+    """Say how both modalities give values of the same columns.
 
     Parameters
     ----------
-    anchor
-        The modality whose features name the columns.
+    anchor, other
+        The modality whose features name the columns, and the one that is added up.
     columns
-        ``(s,)`` names of these features.
+        ``(s,)`` positions of these features in the anchor.
+    weights
+        ``(n_features_of_other, s)`` signed CSR.
+    names
+        ``(s,)`` names of the columns.
     """
 
-    source: np.ndarray
-    target: np.ndarray
     anchor: str
+    other: str
     columns: np.ndarray
+    weights: sp.csr_matrix
+    names: np.ndarray
+
+    def values(self, name: str, adata: AnnData) -> np.ndarray:
+        """Return the ``(n_cells, s)`` float32 linked values of one of the two modalities."""
+        if name == self.anchor:
+            return _dense(adata.X[:, self.columns])
+        return _summed(self.weights, adata)
 
 
 def linked_pair(
     links: FeatureLinks, data: Mapping[str, AnnData], *, max_columns: int = MAX_COLUMNS
 ) -> LinkedPair:
-    """Return the linked matrices of two modalities; links are in the order of the data.
+    """Return how two modalities meet; links are in the order of the data.
 
     Parameters
     ----------
     links
         Links, restricted to the features of the data.
     data
-        Modality to prepared data; not changed.
+        Modality to prepared data; only ``var`` is read.
     max_columns
         With more linked features than this, only the highly variable ones make columns.
     """
-    few, many = _sides(links)
+    few = _turned(links)
     columns = _columns(few, data[few.target], max_columns)
-    direct = _dense(data[few.target].X[:, columns])
-    summed = _summed(few.matrix(signed=True)[:, columns], data[many.target])
-    is_target = few.target == links.target
     return LinkedPair(
-        source=summed if is_target else direct,
-        target=direct if is_target else summed,
         anchor=few.target,
-        columns=few.target_features[columns].astype(str),
+        other=few.source,
+        columns=columns,
+        weights=few.matrix(signed=True)[:, columns],
+        names=few.target_features[columns].astype(str),
     )
 
 
-def _sides(links: FeatureLinks) -> tuple[FeatureLinks, FeatureLinks]:
-    """Return the links turned so that the target has fewer linked features, and the reverse."""
-    turned = links.reversed()
+def _turned(links: FeatureLinks) -> FeatureLinks:
+    """Return the links turned so that the target has fewer linked features."""
     n_source, n_target = len(np.unique(links.rows)), len(np.unique(links.cols))
-    first = n_target < n_source or (n_target == n_source and links.target < links.source)
-    return (links, turned) if first else (turned, links)
+    as_is = n_target < n_source or (n_target == n_source and links.target < links.source)
+    return links if as_is else links.reversed()
 
 
 def _columns(few: FeatureLinks, adata: AnnData, max_columns: int) -> np.ndarray:

@@ -1,0 +1,51 @@
+"""Features in the space of cells: how each goes with each canonical axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+__all__ = ["correlation_with", "imputed"]
+
+
+def correlation_with(values: Any, scores: np.ndarray) -> np.ndarray:
+    """Return ``(n_features, k)`` correlations of the columns of ``values`` with the scores."""
+    n = len(scores)
+    _mean, spread = _moments(values)
+    centred = scores - scores.mean(axis=0)
+    cross = np.asarray(values.T @ centred) / n
+    size = np.outer(spread, centred.std(axis=0))
+    return (cross / np.where(size > 1e-12, size, np.inf)).astype(np.float32)
+
+
+def imputed(values: Any, target_scores: np.ndarray, source_scores: np.ndarray) -> np.ndarray:
+    """Return the target's features in the source's cells, in the units of ``values``.
+
+    Both scores have unit variance, so ``Cov(values, score)`` is the slope on either side. Results
+    are kept within what was observed.
+    """
+    n = len(target_scores)
+    mean, _ = _moments(values)
+    centred = target_scores - target_scores.mean(axis=0)
+    slope = np.asarray(values.T @ centred) / n
+    raw = mean + (source_scores - source_scores.mean(axis=0)) @ slope.T
+    low, high = _range(values)
+    return np.clip(raw, low, high).astype(np.float32)
+
+
+def _moments(values: Any) -> tuple[np.ndarray, np.ndarray]:
+    if sp.issparse(values):
+        mean = np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
+        square = np.asarray(values.power(2).mean(axis=0, dtype=np.float64)).ravel()
+    else:
+        mean = values.mean(axis=0, dtype=np.float64)
+        square = np.einsum("ij,ij->j", values, values, dtype=np.float64) / len(values)
+    return mean, np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def _range(values: Any) -> tuple[np.ndarray, np.ndarray]:
+    if sp.issparse(values):
+        return values.min(axis=0).toarray().ravel(), values.max(axis=0).toarray().ravel()
+    return values.min(axis=0), values.max(axis=0)
