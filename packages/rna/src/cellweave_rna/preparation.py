@@ -209,7 +209,7 @@ def _normalise(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
 
 
 def _choose_genes(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
-    flavor = settings.flavor
+    flavor: str = settings.flavor
     if settings.values == "log1p" and flavor == "seurat_v3":
         flavor = "seurat"  # standardised variance is defined on counts
     if adata.n_vars <= settings.n_top_genes:

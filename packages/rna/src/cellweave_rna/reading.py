@@ -34,6 +34,7 @@ def read_rna(path: Path) -> AnnData:
         return read_loom(path)
     from cellweave.data import read
 
+    # The doorway splits 10x files by feature type; modality packages are not asked again.
     found = read(path)
     if "rna" not in found.mod:
         msg = (
@@ -80,8 +81,9 @@ def _turned(matrix: Any) -> sp.csr_matrix:
         sp.csr_matrix(np.asarray(matrix[:, start : start + _BLOCK]).T, dtype=np.float32)
         for start in range(0, n_cells, _BLOCK)
     ]
-    empty = sp.csr_matrix((0, matrix.shape[0]), dtype=np.float32)
-    return sp.csr_matrix(sp.vstack(blocks, format="csr")) if blocks else empty
+    if not blocks:
+        blocks = [sp.csr_matrix(np.zeros((0, matrix.shape[0]), dtype=np.float32))]
+    return sp.csr_matrix(sp.vstack(blocks, format="csr"))
 
 
 def _attributes(group: Any, n: int, names: tuple[str, ...]) -> pd.DataFrame:

@@ -92,7 +92,7 @@ def standardised_variances(counts: sp.csr_matrix, *, span: float = 0.3) -> np.nd
 
 
 def local_quadratic(x: np.ndarray, y: np.ndarray, *, span: float) -> np.ndarray:
-    """Smooth ``y`` over ``x``: tricube-weighted quadratic fits of the nearest ``span`` of points."""
+    """Smooth ``y`` over ``x``: tricube-weighted quadratics of the nearest ``span``."""
     order = np.argsort(x, kind="stable")
     xs, ys = x[order], y[order]
     n = len(xs)

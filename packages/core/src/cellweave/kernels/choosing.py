@@ -40,7 +40,7 @@ def shuffle_rows(indptr, indices, data, keys):  # type: ignore[no-untyped-def]  
 
 
 @njit(cache=True, nogil=True)
-def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201
+def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0915
     indptr, indices, data, tokens, chromosome_of, n_chromosomes, n_draws,  # noqa: ANN001
     order_keys, draw_keys, chromosome_tokens, close_token, offsets, out_ids,  # noqa: ANN001
 ):  # fmt: skip

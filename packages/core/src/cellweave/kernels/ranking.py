@@ -156,8 +156,8 @@ def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, P
                 j -= 1
             items[j + 1] = item
         _emit(
-            items, n, columns, counts, tokens[groups[i]], total, target, single, starts[i], limits[i], keys, i,
-            keep_values, out_ids, out_values,
+            items, n, columns, counts, tokens[groups[i]], total, target, single, starts[i],
+            limits[i], keys, i, keep_values, out_ids, out_values,
         )  # fmt: skip
 
 

@@ -167,6 +167,7 @@ def _opened(path: Path, layer: str | None) -> _Part:
     import h5py
     from anndata import io
 
+    file: Any
     try:
         if path.suffix == ".zarr":
             import zarr

@@ -46,7 +46,7 @@ def shuffle_quality(
         cells = order.cells(batch * batch_size, (batch + 1) * batch_size)
         found.append(_entropy(codes[cells]))
         best.append(_entropy(codes[random.choice(order.n_cells, len(cells), replace=False)]))
-    return float(np.mean(found) / max(np.mean(best), 1e-12))
+    return float(np.mean(found)) / max(float(np.mean(best)), 1e-12)
 
 
 def _entropy(codes: np.ndarray) -> float:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cellweave.records import Tokens
     from cellweave.tokenizing import SparseTokenizer
 
+_NONE = np.empty(0, dtype=np.int32)
+
 __all__ = ["CellBatch", "CellSource", "CellStream"]
 
 
@@ -84,7 +86,8 @@ class CellBatch:
 
         columns = {
             key: pd.Categorical.from_codes(
-                self.source.codes(key, self.cells), self.source.categories(key)
+                self.source.codes(key, self.cells).astype(int),
+                pd.Index(self.source.categories(key)),
             )
             for key in keys
         }
@@ -277,7 +280,8 @@ class _Gatherer:
         indices, data = self._indices[: self._used], self._data[: self._used]
         if self._copy:
             indices, data = indices.copy(), data.copy()
-        matrix = sp.csr_matrix((self.filled, self._n_features), dtype=np.float32)
+        shape = (self.filled, self._n_features)
+        matrix = sp.csr_matrix((np.empty(0, np.float32), (_NONE, _NONE)), shape=shape)
         # Set directly: the constructor would scan and copy what we know to be right.
         matrix.indptr, matrix.indices, matrix.data = indptr.astype(np.int64), indices, data
         matrix.has_sorted_indices = True

@@ -154,7 +154,7 @@ def _joined_cells(parts: Mapping[str, Tokens]) -> tuple[np.ndarray, dict[str, np
 def _joined_context(
     parts: Mapping[str, Tokens], rows: Mapping[str, np.ndarray], n: int
 ) -> dict[str, np.ndarray]:
-    """Keep every part's context under ``modality:name``, 0 (and ``has:modality``) where it lacks."""
+    """Keep each part's context as ``modality:name``; ``has:modality`` says who has it."""
     found: dict[str, np.ndarray] = {}
     for modality, part in parts.items():
         has = np.zeros(n, dtype=bool)

@@ -137,7 +137,8 @@ class PatchTokenizer(SparseTokenizer):
 
     def patch_features(self) -> Mapping[int, list[str]]:
         """Return the features of each patch token, by id, in the order of its values."""
-        table, found = self.table, {}
+        table = self.table
+        found: dict[int, list[str]] = {}
         for name, patch in zip(table.features, table.numbers["patch"]):
             found.setdefault(int(table.facts["first_patch"] + patch), []).append(str(name))
         return found
@@ -172,7 +173,7 @@ def _chromosome_key(name: str) -> tuple[int, int, str]:
 
 
 def _patches_within(chromosome: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Number patches so that each starts anew where the chromosome changes."""
+    """Return patches that start anew where the chromosome changes, and places in them."""
     n = len(chromosome)
     first = np.flatnonzero(np.r_[True, np.diff(chromosome) != 0]) if n else np.empty(0, int)
     lengths = np.diff(np.append(first, n))

@@ -209,9 +209,10 @@ def _rank_as_numpy(
     kind = np.float32 if single else np.float64
     for i in range(len(starts)):
         row = slice(indptr[i], indptr[i + 1])
-        columns, values = indices[row], data[row].astype(kind)
+        columns = indices[row]
+        values: np.ndarray = data[row].astype(kind)
         if target > 0:
-            values = values / kind(totals[i]) * kind(target)
+            values = np.multiply(np.divide(values, kind(totals[i])), kind(target))
         kept = (tokens[groups[i], columns] >= 0) & (values != 0)
         columns, values = columns[kept], values[kept]
         order = np.argsort(-(values / factors[groups[i], columns]))

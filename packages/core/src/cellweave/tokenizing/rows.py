@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,6 +48,11 @@ class Rows:
     def n(self) -> int:
         """Count cells."""
         return len(self.indptr) - 1
+
+    def known_only(self) -> Rows:
+        """Return the same cells without stored zeros and columns that have no place."""
+        indptr, indices, data, places = _in_order(self.indptr, self.indices, self.data, self.places)
+        return replace(self, indptr=indptr, indices=indices, data=data, places=places)
 
     def by_column(self, values: np.ndarray, *, missing: Any) -> np.ndarray:
         """Spread one value a feature over the columns; ``missing`` where a column has none."""

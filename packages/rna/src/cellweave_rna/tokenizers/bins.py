@@ -145,7 +145,8 @@ class BinTokenizer(GeneTokenizer):
     log1p
         Take ``log1p`` after normalising (matters for uniform bins; quantile bins hardly move).
     ties
-        Bin of a value that several edges equal: ``"random"`` among them, ``"lowest"``, ``"highest"``.
+        Bin of a value that several edges equal: ``"random"`` among theirs, ``"lowest"`` or
+        ``"highest"``.
     """
 
     component: ClassVar[str] = "rna.bins"

@@ -77,7 +77,7 @@ class GeneSetTokenizer(SparseTokenizer):
             features=features,
             ids=np.arange(len(features), dtype=np.int32),
             context=shell.context,
-            facts={"sets": sets, "first_set": int(shell.ids[0])},
+            facts={"sets": [[n, m] for n, m in sets.items()], "first_set": int(shell.ids[0])},
         )
 
     def _chosen_sets(self, features: np.ndarray) -> dict[str, list[int]]:
@@ -103,8 +103,8 @@ class GeneSetTokenizer(SparseTokenizer):
     def membership(self) -> sp.csr_matrix:
         """Return the genes × sets mask of zeros and ones, in the order of table and ids."""
         sets = self.table.facts["sets"]
-        genes = np.concatenate([np.asarray(m, dtype=int) for m in sets.values()])
-        owner = np.repeat(np.arange(len(sets)), [len(m) for m in sets.values()])
+        genes = np.concatenate([np.asarray(m, dtype=int) for _, m in sets])
+        owner = np.repeat(np.arange(len(sets)), [len(m) for _, m in sets])
         shape = (len(self.table.features), len(sets))
         return sp.csr_matrix((np.ones(len(genes), np.float32), (genes, owner)), shape=shape)
 

@@ -9,7 +9,8 @@ spaces, the first ``max_length`` of them. Ties are in a random order that belong
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -62,8 +63,8 @@ class SentenceTokenizer(RankTokenizer):
         totals = row_sums(np.asarray(matrix.indptr, dtype=np.int64), matrix.data)
         lengths = np.diff(matrix.indptr)
         row = np.repeat(np.arange(matrix.shape[0]), lengths)
-        scale = self.target_sum / np.where(totals > 0, totals, 1) if self.target_sum else 1.0
-        values = matrix.data * (scale[row] if self.target_sum else 1.0)
+        scale = (self.target_sum or 1.0) / np.where((totals > 0) & bool(self.target_sum), totals, 1)
+        values = matrix.data * scale[row]
         values = values[np.lexsort((-values, row))]
         rank = 1 + np.arange(len(row)) - np.repeat(matrix.indptr[:-1], lengths)
         x, y = np.log10(rank[values > 0]), np.log10(1 + values[values > 0])
@@ -79,9 +80,8 @@ class SentenceTokenizer(RankTokenizer):
     def _encoded(self, rows: Rows, frame: Frame) -> Body:
         if self.ties == "random":
             # The sort is stable: shuffled cells leave equal genes in the shuffled order.
-            indices, data = rows.indices.copy(), rows.data.copy()
-            shuffle_rows(rows.indptr, indices, data, self._keys(rows, "ties"))
-            rows = replace(rows, indices=indices, data=data)
+            rows = rows.known_only()
+            shuffle_rows(rows.indptr, rows.indices, rows.data, self._keys(rows, "ties"))
         return super()._encoded(rows, frame)
 
     def to_text(self, tokens: Tokens) -> list[str]:
@@ -92,7 +92,7 @@ class SentenceTokenizer(RankTokenizer):
         word = np.zeros(len(names), dtype=bool)
         word[self.table.ids] = True
         words, offsets, keep = names[tokens.ids], tokens.offsets, word[tokens.ids]
-        return [" ".join(words[a:b][keep[a:b]]) for a, b in zip(offsets[:-1], offsets[1:])]
+        return [" ".join(words[a:b][keep[a:b]]) for a, b in pairwise(offsets)]
 
     def decode(self, tokens: Tokens) -> sp.csr_matrix:
         """Return the expression (normalised, not logged) that the order of genes foretells."""

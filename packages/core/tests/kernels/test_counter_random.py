@@ -1,0 +1,23 @@
+"""Numbers belong to (seed, name, purpose, counter)."""
+
+import numpy as np
+
+from cellweave.kernels.counter_random import cell_keys, uniform
+
+
+def test_keys_depend_on_all_parts_and_on_nothing_else():
+    names = np.array(["a", "b", "cell with a longer name", ""])
+    keys = cell_keys(names, seed=0, purpose="x")
+    assert len(set(keys.tolist())) == 4
+    assert np.array_equal(cell_keys(names[::-1], seed=0, purpose="x"), keys[::-1])
+    assert np.array_equal(cell_keys(names[:1], seed=0, purpose="x"), keys[:1])
+    assert not np.any(cell_keys(names, seed=1, purpose="x") == keys)
+    assert not np.any(cell_keys(names, seed=0, purpose="y") == keys)
+
+
+def test_draws_are_uniform_and_uncorrelated():
+    keys = cell_keys(np.array([f"c{i}" for i in range(2000)]), seed=3, purpose="x")
+    draws = np.array([[uniform(k, c) for c in range(20)] for k in keys])
+    assert abs(draws.mean() - 0.5) < 0.01
+    assert np.abs(np.corrcoef(draws.T) - np.eye(20)).max() < 0.12
+    assert np.bincount((draws.ravel() * 16).astype(int), minlength=16).min() > 2300
