@@ -5,40 +5,26 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from cellweave.errors import NotFittedError
 from cellweave.testing import planted as plant
+from cellweave.testing.integrator_checks import IntegratorChecks
 from cellweave.testing.observing import (
     observed,
     require_quiet,
     require_same_state,
     require_unchanged,
 )
-from cellweave.testing.suite import Suite, needs_tag, refusal, require
+from cellweave.testing.suite import needs_tag, refusal, require
 
 __all__ = ["StateChecks", "TransformChecks"]
 
 
-class _FittedChecks(Suite):
-    """What both groups need of the suite that they are part of."""
-
-    n_cells: ClassVar[int] = 240
-
-    @property
-    def reference(self) -> Any:
-        """The watched fit of the suite."""
-        raise NotImplementedError
-
-    def data(self, *, seed: int = 0, n_cells: int | None = None) -> Any:
-        """Return prepared data."""
-        raise NotImplementedError
-
-    def labels(self, modality: str, mdata: Any = None) -> np.ndarray:
-        """Return the true types."""
-        raise NotImplementedError
+class _FittedChecks(IntegratorChecks):
+    """What both groups need besides."""
 
     def _new_cells(self) -> Any:
         """Return half of the cells as if they were new, with their truth."""

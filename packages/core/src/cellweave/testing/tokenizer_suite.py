@@ -14,8 +14,16 @@ import scipy.sparse as sp
 
 from cellweave.errors import NotFittedError
 from cellweave.testing import planted as plant
+from cellweave.testing.altered_data import (
+    converted,
+    widened,
+    with_empty_row,
+    with_nan,
+    with_stored_zeros,
+    with_strange_features,
+)
 from cellweave.testing.digests import digest_of
-from cellweave.testing.matrices import dense, is_sparse, spoil
+from cellweave.testing.matrices import dense
 from cellweave.testing.observing import (
     Observation,
     observed,
@@ -299,7 +307,7 @@ class TokenizerSuite(Suite):
     def test_unknown_features_are_left_out(self) -> None:
         """Features that were not there in ``fit`` change nothing but their own absence."""
         adata = _bare(self.data())
-        more = _with_strange_features(adata)
+        more = with_strange_features(adata)
         tokens = self.encoded(more)
         size = len(self.reference.tokenizer.vocabulary)
         require(tokens.ids.max(initial=0) < size, "Unknown features got ids beyond the vocabulary.")
@@ -315,7 +323,7 @@ class TokenizerSuite(Suite):
     def test_storage_of_values_does_not_matter(self) -> None:
         """CSR, CSC and dense values give the same tokens."""
         for name, convert in (("CSC", sp.csc_matrix), ("dense", dense)):
-            tokens = self.encoded(_converted(_bare(self.data()), convert))
+            tokens = self.encoded(converted(_bare(self.data()), convert))
             require(
                 _same(tokens, self.reference.tokens),
                 f"{name} values give other tokens than CSR. Convert with `scipy.sparse.csr_matrix`"
@@ -324,7 +332,7 @@ class TokenizerSuite(Suite):
 
     def test_stored_zeros_do_not_matter(self) -> None:
         """Zeros that are stored in sparse values make no token."""
-        tokens = self.encoded(_converted(_bare(self.data()), _with_stored_zeros))
+        tokens = self.encoded(converted(_bare(self.data()), with_stored_zeros))
         require(
             _same(tokens, self.reference.tokens),
             "Stored zeros change the tokens. Call `eliminate_zeros` on a copy.",
@@ -332,7 +340,7 @@ class TokenizerSuite(Suite):
 
     def test_empty_cell_is_encoded(self) -> None:
         """A cell without any count keeps its place."""
-        tokens = self.encoded(_converted(_bare(self.data()), _with_empty_row))
+        tokens = self.encoded(converted(_bare(self.data()), with_empty_row))
         require(tokens.n_cells == self.n_cells_of_data, "A cell without counts was dropped.")
         fine = tokens.values is None or np.isfinite(tokens.values).all()
         require(fine, "A cell without counts gives NaN values. Guard the division by its total.")
@@ -353,7 +361,7 @@ class TokenizerSuite(Suite):
 
     def test_sparse_stays_sparse(self) -> None:
         """Encoding needs far less memory than the dense matrix."""
-        wide = _widened(_bare(self.data()))
+        wide = widened(_bare(self.data()))
         tracemalloc.start()
         try:
             self.encoded(wide)
@@ -391,7 +399,7 @@ class TokenizerSuite(Suite):
 
     def test_negative_or_nan_counts_are_refused(self) -> None:
         """NaN among the values is refused by ``fit`` or ``encode``."""
-        broken = _converted(_bare(self.data()), _with_nan)
+        broken = converted(_bare(self.data()), with_nan)
         with refusal("NaN among the values"):
             self.create().fit(broken).encode(broken)
 
@@ -461,88 +469,18 @@ def _bags(tokens: Any) -> list[list[int]]:
 
 
 def _profiles(tokens: Any, size: int) -> np.ndarray:
-    """Return, for each cell, one row over the vocabulary: how early or how much of each token.
-
-    Values where there are any, else one over the place in the sequence, scaled to length one.
-    """
+    """Return one row a cell: how early, and with which values, each token of the vocabulary is."""
     rows = np.repeat(np.arange(tokens.n_cells), tokens.lengths)
     place = np.arange(len(tokens.ids)) - np.repeat(tokens.offsets[:-1], tokens.lengths)
-    weight = 1.0 / np.log2(2.0 + place)
+    early = 1.0 / np.log2(2.0 + place)
+    columns = [early]
     if tokens.values is not None:
-        values = tokens.values if tokens.values.ndim == 1 else tokens.values.mean(axis=1)
-        weight = weight + np.log1p(np.abs(values.astype(float)))
-    table = sp.csr_matrix((weight, (rows, tokens.ids)), shape=(tokens.n_cells, size)).toarray()
-    table -= table.mean(axis=0)
-    return table / np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
-
-
-def _converted(adata: AnnData, convert: Any) -> AnnData:
-    for name in adata.layers:
-        adata.layers[name] = convert(adata.layers[name])
-    adata.X = convert(adata.X)
-    return adata
-
-
-def _with_stored_zeros(values: Any) -> Any:
-    if not is_sparse(values):
-        return values
-    coo = sp.csr_matrix(values).tocoo()
-    rng = np.random.default_rng(9)
-    rows, cols = rng.integers(0, values.shape[0], 400), rng.integers(0, values.shape[1], 400)
-    free = np.asarray(sp.csr_matrix(values)[rows, cols]).ravel() == 0
-    spot = np.unique(np.stack([rows[free], cols[free]]), axis=1)
-    data = np.concatenate([coo.data, np.zeros(spot.shape[1], dtype=coo.data.dtype)])
-    at = (np.concatenate([coo.row, spot[0]]), np.concatenate([coo.col, spot[1]]))
-    return sp.csr_matrix((data, at), shape=values.shape)
-
-
-def _with_empty_row(values: Any) -> Any:
-    keep = np.ones(values.shape[0])
-    keep[2] = 0
-    if not is_sparse(values):
-        return (np.asarray(values) * keep[:, None]).astype(values.dtype)
-    emptied = sp.csr_matrix(sp.diags(keep) @ values).astype(values.dtype)
-    emptied.eliminate_zeros()
-    return emptied
-
-
-def _with_nan(values: Any) -> Any:
-    broken = values.copy()
-    spoil(broken)
-    return broken
-
-
-def _padded(values: Any, extra: int) -> sp.csr_matrix:
-    left = sp.csr_matrix(values)
-    return sp.csr_matrix(sp.hstack([left, sp.csr_matrix((left.shape[0], extra))], format="csr"))
-
-
-def _extended(adata: AnnData, names: list[str], fill: Any) -> AnnData:
-    from anndata import AnnData as Container
-
-    # The new features borrow the description of the first, under names of their own.
-    var = adata.var.iloc[[*range(adata.n_vars), *[0] * len(names)]].copy()
-    var.index = [*adata.var_names, *names]
-    wide = Container(X=fill(adata.X), obs=adata.obs.copy(), var=var, obsm=dict(adata.obsm))
-    for name in adata.layers:
-        wide.layers[name] = fill(adata.layers[name])
-    for key, value in adata.obsp.items():
-        wide.obsp[key] = value
-    for key, value in adata.uns.items():
-        wide.uns[key] = value
-    return wide
-
-
-def _with_strange_features(adata: AnnData) -> AnnData:
-    names = [f"strange_{i}" for i in range(20)]
-
-    def fill(values: Any) -> sp.csr_matrix:
-        ones = sp.csr_matrix(np.ones((values.shape[0], len(names)), dtype=np.float32))
-        return sp.csr_matrix(sp.hstack([sp.csr_matrix(values), ones], format="csr"))
-
-    return _extended(adata, names, fill)
-
-
-def _widened(adata: AnnData, width: int = 40_000) -> AnnData:
-    names = [f"empty_{i}" for i in range(width - adata.n_vars)]
-    return _extended(adata, names, lambda values: _padded(values, len(names)))
+        values = tokens.values.reshape(len(tokens.ids), -1).astype(float)
+        columns = [early + np.log1p(np.abs(column)) for column in values.T]
+    shape = (tokens.n_cells, size)
+    tables = [sp.csr_matrix((column, (rows, tokens.ids)), shape=shape) for column in columns]
+    table = sp.csr_matrix(sp.hstack(tables))
+    used = np.flatnonzero(table.getnnz(axis=0))
+    profile = table[:, used].toarray()
+    profile -= profile.mean(axis=0)
+    return profile / np.maximum(np.linalg.norm(profile, axis=1, keepdims=True), 1e-12)
