@@ -64,8 +64,9 @@ class TokenizerSuite(Suite):
         Cells in the checks.
     tags
         ``stochastic`` (the seed changes tokens), ``pretrained`` (has a vocabulary without
-        ``fit``), ``multicell`` (a token looks at other cells too, e.g. at neighbours in space),
-        ``context_only`` (tokens do not tell types apart).
+        ``fit``), ``decode`` (``decode(tokens)`` gives the values back as CSR), ``multicell`` (a
+        token looks at other cells too, e.g. at neighbours in space), ``context_only`` (tokens do
+        not tell types apart).
     """
 
     kind: ClassVar[str] = "tokenizer"
@@ -394,6 +395,29 @@ class TokenizerSuite(Suite):
         """Every name occurs once, and special ids lie in the table."""
         vocabulary = self.reference.tokenizer.vocabulary
         require(len(set(vocabulary.names)) == len(vocabulary), "The vocabulary repeats a name.")
+
+    @needs_tag("decode")
+    def test_decode_gives_one_row_per_cell(self) -> None:
+        """``decode`` gives a finite CSR matrix, one row a cell."""
+        matrix = self.reference.tokenizer.decode(self.reference.tokens)
+        right = getattr(matrix, "format", "") == "csr" and matrix.shape[0] == self.n_cells_of_data
+        require(right, f"`decode` gives {type(matrix).__name__}. Give CSR, one row a cell.")
+        require(np.isfinite(matrix.data).all(), "`decode` gives NaN or infinity.")
+
+    @needs_tag("decode")
+    def test_decoded_rows_belong_to_their_cells(self) -> None:
+        """Decoded cells of one planted type are more alike than cells of two."""
+        labels = self.data().obs["cell_type"].to_numpy(dtype=str)
+        rows = np.log1p(dense(self.reference.tokenizer.decode(self.reference.tokens)).clip(0))
+        rows -= rows.mean(axis=0)
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        vote = plant.neighbour_vote(rows, rows, labels, labels, skip_self=True)
+        chance = plant.majority_share(labels)
+        require(
+            vote > chance + 0.1,
+            f"Decoded cells that are alike share a type in {vote:.2f} of cases; chance is "
+            f"{chance:.2f}. Put each value back at its own cell and feature.",
+        )
 
     # -- refusals ----------------------------------------------------------------------------
 

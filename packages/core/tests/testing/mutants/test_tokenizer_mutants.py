@@ -396,6 +396,33 @@ def records_nothing(base):
     return with_tokens(base, lambda self, t, _: replace(t, provenance=None))
 
 
+def with_decode(base, change=lambda matrix: matrix):
+    class Decoding(base):
+        def decode(self, tokens):
+            rows = np.repeat(np.arange(tokens.n_cells), tokens.lengths)
+            shape = (tokens.n_cells, len(self.vocabulary))
+            return change(sp.csr_matrix((tokens.values, (rows, tokens.ids)), shape=shape))
+
+    return Decoding
+
+
+@caught_by("test_decode_gives_one_row_per_cell", tags=("decode",))
+def decodes_to_dense(base):
+    return with_decode(base, lambda matrix: matrix.toarray())
+
+
+@caught_by("test_decoded_rows_belong_to_their_cells", tags=("decode",))
+def decodes_to_other_cells(base):
+    order = np.random.default_rng(0).permutation(90)
+    return with_decode(base, lambda matrix: matrix[order])
+
+
+def test_good_decoder_passes(reference_component):
+    suite = suite_of(with_decode(reference_component("tokenizer")), tags=("decode",))
+    checks = [name for name in suite.checks() if "decode" in name]
+    assert [r.outcome for r in run_suite(suite, only=checks)] == ["passed"] * 2
+
+
 def suite_of(component, *, tags=()):
     suite = suite_for(component, "tokenizer", spec=replace(SPEC, tags=frozenset(tags)))
     suite.n_cells = 90
