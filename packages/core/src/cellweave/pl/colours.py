@@ -30,7 +30,7 @@ def palette(names: Sequence[str], *, start: int = 0) -> dict[str, str]:
     start
         Where in the list to begin, so that two pictures side by side need not share colours.
     """
-    unknown = {"", "nan", "None", "NA", "unknown", "undefined"}
+    unknown = {"", "nan", "None", "NA", "unknown", "undefined", "unlabelled", "unassigned"}
     known = [name for name in names if name not in unknown]
     colours = {name: _COLOURS[(start + i) % len(_COLOURS)] for i, name in enumerate(known)}
     return colours | {name: MISSING for name in names if name in unknown}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cellweave.errors import DataError
+from cellweave.kernels.neighbours import nearest
 
 __all__ = ["layout"]
 
@@ -50,15 +51,25 @@ def _umap(points: np.ndarray, seed: int, n_neighbors: int) -> np.ndarray:
 
     from umap import UMAP
 
+    # Our own neighbours: exact, and umap need not compile an approximate search for them.
+    others, apart = nearest(points, k=n_neighbors - 1, exclude_self=True, seed=seed)
+    itself = np.arange(len(points))[:, None]
+    table = (
+        np.concatenate([itself, others], axis=1),
+        np.concatenate([np.zeros((len(points), 1)), apart], axis=1).astype(np.float32),
+        None,
+    )
     start = _principal(points)
     spread = np.abs(start).max() or 1.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it tells that a seed means one thread: we know
+        # It tells that a seed means one thread and that new cells cannot be added: we know.
+        warnings.simplefilter("ignore")
         model = UMAP(
             n_neighbors=n_neighbors,
             min_dist=0.3,
             random_state=seed,
             n_jobs=1,
+            precomputed_knn=table,
             init=(10.0 * start / spread).astype(np.float32),
         )
         return np.asarray(model.fit_transform(points), dtype=np.float32)
