@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cellweave.linking.distance import DistanceRule as DistanceRule
     from cellweave.linking.distance import distance_rule as distance_rule
     from cellweave.linking.distance import link_by_distance as link_by_distance
+    from cellweave.linking.files import read_links as read_links
+    from cellweave.linking.files import write_links as write_links
     from cellweave.linking.genes import GeneTable as GeneTable
     from cellweave.linking.genes import locate_genes as locate_genes
     from cellweave.linking.genes import read_gene_table as read_gene_table
@@ -55,11 +57,13 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "overlapping_pairs": "cellweave.linking.intervals",
         "read_delimited": "cellweave.linking.table",
         "read_gene_table": "cellweave.linking.genes",
+        "read_links": "cellweave.linking.files",
         "region_columns": "cellweave.linking.regions",
         "regions_of": "cellweave.linking.regions",
         "require_regions": "cellweave.linking.regions",
         "share_of_regions": "cellweave.linking.regions",
         "signed_distance": "cellweave.linking.intervals",
         "take_parameters": "cellweave.linking.assemble",
+        "write_links": "cellweave.linking.files",
     },
 )

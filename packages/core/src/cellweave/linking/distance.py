@@ -158,8 +158,8 @@ def link_by_distance(genes: Regions, regions: Regions, rule: DistanceRule) -> Ge
         regions=j,
         distances=distances,
         weights=rule.weights(distances),
-        gene_reasons=_reasons(placed, regions, "region"),
-        region_reasons=_reasons(regions, placed, "gene"),
+        gene_reasons=_reasons(placed, gene_codes, region_codes, "region"),
+        region_reasons=_reasons(regions, region_codes, gene_codes, "gene"),
     )
 
 
@@ -173,11 +173,10 @@ def _require_shared(genes: Regions, regions: Regions) -> None:
         raise DataError(msg)
 
 
-def _reasons(own: Regions, other: Regions, what: str) -> dict[int, str]:
+def _reasons(own: Regions, codes: np.ndarray, others: np.ndarray, what: str) -> dict[int, str]:
     """Explain features without a place, and those whose chromosome the other side lacks."""
-    shared = set(other.chrom[other.known])
-    alone = own.known & ~np.isin(own.chrom.astype(str), sorted(shared))
-    reasons = {
-        int(i): f"no {what} lies on chromosome {own.chrom[i]}" for i in np.flatnonzero(alone)
-    }
+    shared = np.zeros(max(codes.max(initial=0), others.max(initial=0)) + 1, dtype=bool)
+    shared[others[others >= 0]] = True
+    alone = np.flatnonzero((codes >= 0) & ~shared[codes])
+    reasons = {int(i): f"no {what} lies on chromosome {own.chrom[i]}" for i in alone}
     return reasons | dict(own.problems)

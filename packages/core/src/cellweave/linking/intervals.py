@@ -45,9 +45,9 @@ def overlapping_pairs(
     second = _starts_within(target_starts, target_ends, query_starts, side="right")
     i = np.concatenate([first[0], second[1]])
     j = np.concatenate([first[1], second[0]])
-    i, j = at_query[i], at_target[j]
-    order = np.lexsort((j, i))
-    return i[order], j[order]
+    # One number a pair: sorting numbers is several times faster than sorting by two keys.
+    pairs = np.sort(at_query[i] * np.int64(max(len(target[0]), 1)) + at_target[j])
+    return np.divmod(pairs, np.int64(max(len(target[0]), 1)))
 
 
 def signed_distance(
@@ -60,10 +60,10 @@ def signed_distance(
 
     Intervals that touch are 1 apart.
     """
-    before = np.minimum(left_ends - right_starts - 1, 0)
+    # What starts after the other's end is ahead by a positive number, and only one can be.
     after = np.maximum(left_starts - right_ends + 1, 0)
-    overlap = (left_starts < right_ends) & (right_starts < left_ends)
-    return np.where(overlap, 0, np.where(left_ends <= right_starts, before, after))
+    before = np.maximum(right_starts - left_ends + 1, 0)
+    return after - before
 
 
 def ragged_ranges(begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -26,9 +27,8 @@ __all__ = [
 
 # The last two numbers are start and end; what stands before is the chromosome, however it is
 # spelt ("chr1", "chr1_KI270706v1_random", "HLA-A*01:01"), and commas may group the digits.
-_REGION = (
-    r"^(?P<chrom>.+?)[:_-](?P<start>\d[\d,]{0,14})(?:-|_|\.\.)(?P<end>\d[\d,]{0,14})(?::[+.*-])?$"
-)
+_REGION = re.compile(r"(.+)[:_-](\d[\d,]{0,14})(?:-|_|\.\.)(\d[\d,]{0,14})(?::[+.*-])?")
+_PLAUSIBLE = re.compile(r"(?:chr|\d{1,2}$|[XYM]$|MT$|GL|KI|JH)")
 _COLUMNS = (("chrom", "chromStart", "chromEnd"), ("chrom", "start", "end"))
 _TEXT_COLUMNS = ("interval", "peak", "region")
 
@@ -91,7 +91,7 @@ def region_columns(var: pd.DataFrame) -> pd.DataFrame:
     import pandas as pd
 
     regions = regions_of(var)
-    spelt = _raw_columns(var)["chrom"].astype("str").to_numpy(dtype=object)
+    spelt = _raw_columns(var)["chrom"].astype(object).to_numpy(dtype=object)
     return pd.DataFrame(
         {
             "chrom": np.where(regions.known, spelt, ""),
@@ -108,10 +108,10 @@ def share_of_regions(names: pd.Index) -> float:
 
     if len(names) == 0:
         return 0.0
-    found = _extracted(pd.Series(names.astype(str)))
-    start, end = (pd.to_numeric(found[c], errors="coerce") for c in ("start", "end"))
-    chrom = found["chrom"].fillna("").str.match(r"^(?:chr|\d{1,2}$|[XYM]$|MT$|GL|KI|JH)")
-    return float(((end > start) & chrom).mean())
+    found = _extracted(pd.Series(names))
+    codes, spelt = pd.factorize(found["chrom"])
+    plausible = np.array([*(bool(_PLAUSIBLE.match(c)) for c in spelt), False])
+    return float(((found["end"] > found["start"]).to_numpy() & plausible[codes]).mean())
 
 
 def plain_chromosome(names: pd.Series) -> pd.Series:
@@ -132,10 +132,14 @@ def _raw_columns(var: pd.DataFrame) -> pd.DataFrame:
 
 
 def _extracted(names: pd.Series) -> pd.DataFrame:
-    found = names.str.extract(_REGION)
-    for column in ("start", "end"):
-        found[column] = found[column].str.replace(",", "", regex=False)
-    return found
+    """Read every name by one pass of the pattern: pandas' own way takes four times as long."""
+    import pandas as pd
+
+    matches = [_REGION.fullmatch(name) for name in names.astype(str)]
+    chrom = [m[1] if m else None for m in matches]
+    numbers = [[float(m[k].replace(",", "")) if m else np.nan for m in matches] for k in (2, 3)]
+    columns = {"chrom": pd.Series(chrom, dtype="object"), "start": numbers[0], "end": numbers[1]}
+    return pd.DataFrame(columns).set_axis(names.index, axis=0)
 
 
 def _checked(
@@ -145,12 +149,14 @@ def _checked(
 
     starts = pd.to_numeric(frame["start"], errors="coerce").to_numpy(dtype=np.float64)
     ends = pd.to_numeric(frame["end"], errors="coerce").to_numpy(dtype=np.float64)
-    chrom = frame["chrom"].astype("str").where(frame["chrom"].notna(), "").astype(object)
-    good = np.isfinite(starts) & np.isfinite(ends) & (chrom != "").to_numpy()
+    codes, spelt = pd.factorize(frame["chrom"])
+    good = np.isfinite(starts) & np.isfinite(ends) & (codes >= 0)
     good &= np.where(good, (starts >= 0) & (ends > starts), False)
     names = np.asarray(labels, dtype=object)
     problems = {int(i): _reason(names[i], starts[i], ends[i]) for i in np.flatnonzero(~good)}
-    plain = np.where(good, plain_chromosome(chrom.astype("str")).to_numpy(dtype=object), "")
+    plain = plain_chromosome(pd.Series([*map(str, spelt), ""], dtype="object")).to_numpy(object)
+    good &= plain[codes] != ""
+    plain = np.where(good, plain[codes], "")
     return Regions(
         chrom=plain,
         starts=np.where(good, starts, 0).astype(np.int64),
