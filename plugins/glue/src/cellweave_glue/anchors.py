@@ -101,8 +101,10 @@ def _linked_space(
     n_smooth: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     pair = linked_pair(link, parts)
-    a = _standardised(smoothed(pair.source, representations[link.source], n_smooth))
-    b = _standardised(smoothed(pair.target, representations[link.target], n_smooth))
+    a, b = (
+        _standardised(smoothed(pair.values(m, parts[m]), representations[m], n_smooth))
+        for m in (link.source, link.target)
+    )
     if a.shape[1] > 2 * _WIDTH:
         axes = _common_axes(a, b)
         a, b = a @ axes, b @ axes

@@ -47,7 +47,7 @@ def fit_glue(
     progress: ProgressCallback | None,
 ) -> FittedGlue:
     """Check, train, and look at what came out."""
-    data, aligned, labels = collect(mdata, links, integrator.input_settings())
+    data, aligned, labels = collect(mdata, links, integrator.input_settings(mdata))
     graph = build_graph({m: d.features for m, d in data.items()}, aligned)
     parameters = integrator.parameters()
     identity = fingerprint(data, graph, {k: v for k, v in parameters.items() if k != "checkpoint"})

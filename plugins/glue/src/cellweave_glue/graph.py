@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from cellweave.records import FeatureLinks
 
-__all__ = ["EdgeBatch", "EdgeSampler", "GuidanceGraph", "build_graph", "reachable", "torch_csr"]
+__all__ = ["EdgeBatch", "EdgeSampler", "GuidanceGraph", "build_graph", "reachable", "torch_sparse"]
 
 _MAX_ROUNDS = 8
 
@@ -171,14 +171,17 @@ def reachable(
     return reached
 
 
-def torch_csr(matrix: sp.csr_matrix, *, device: str) -> Tensor:
-    """Return a SciPy CSR matrix as a torch one."""
-    return torch.sparse_csr_tensor(
-        torch.as_tensor(matrix.indptr.astype(np.int64)),
-        torch.as_tensor(matrix.indices.astype(np.int64)),
-        torch.as_tensor(matrix.data),
+def torch_sparse(matrix: sp.csr_matrix, *, device: str) -> Tensor:
+    """Return a SciPy matrix as a coalesced torch one."""
+    coo = matrix.tocoo()
+    indices = np.stack([coo.row, coo.col]).astype(np.int64)
+    return torch.sparse_coo_tensor(
+        torch.as_tensor(indices),
+        torch.as_tensor(coo.data),
         size=matrix.shape,
         device=device,
+        check_invariants=False,
+        is_coalesced=True,
     )
 
 

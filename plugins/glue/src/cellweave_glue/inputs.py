@@ -2,8 +2,8 @@
 
 Features: of a modality that anchors the graph (``rna``, or else the first by name) those marked
 ``var["highly_variable"]``; of the others all that links reach from there. A panel (a modality of
-at most 1 000 features, all of them modelled: proteins, metabolites) brings its linked partners
-in, highly variable or not: with tens of links none can be spared.
+at most 1 000 features: proteins, metabolites) is modelled where marked or linked, and brings its
+linked partners in, highly variable or not: with tens of links none can be spared.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def feature_masks(mdata: MuData, links: Sequence[FeatureLinks]) -> dict[str, np.
     """Return the features to model by modality, as masks; links are in the order of the data."""
     anchor = "rna" if "rna" in mdata.mod else sorted(mdata.mod)[0]
     masks = {m: np.zeros(a.n_vars, dtype=bool) for m, a in mdata.mod.items()}
-    panels = {m for m, a in mdata.mod.items() if a.n_vars <= _PANEL and _marked(a).all()}
+    panels = {m for m, a in mdata.mod.items() if a.n_vars <= _PANEL and m != anchor}
     masks[anchor] = _marked(mdata.mod[anchor])
     for link in (*links, *(link.reversed() for link in links)):
         if link.source in panels and link.target == anchor:
@@ -140,7 +140,7 @@ def feature_masks(mdata: MuData, links: Sequence[FeatureLinks]) -> dict[str, np.
     reached = reachable(masks, [link for link in links if len(link)])
     reached[anchor] = masks[anchor]
     for panel in panels:
-        reached[panel][:] = True
+        reached[panel] |= _marked(mdata.mod[panel])
     return reached
 
 

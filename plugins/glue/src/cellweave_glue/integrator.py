@@ -30,6 +30,7 @@ import numpy as np
 from cellweave.contracts import Estimate
 from cellweave.errors import ConfigError, NotFittedError
 from cellweave.records import IntegrationResult, Provenance
+from cellweave.weaving.checks import parse_use_rep
 from cellweave_glue.inputs import InputSettings
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class GlueIntegrator:
         Modality to ``nb``, ``zinb``, ``normal``, ``nb_mixture`` or ``bernoulli``. Counts are
         modelled by ``nb``, proteins and metabolites by ``normal`` on the prepared values.
     use_rep
-        Modality to the ``obsm`` key that its encoder reads; any representation will do.
+        The ``obsm`` key that the encoders read: one for all that have it, or by modality as a
+        mapping or ``"rna=X_scgpt,atac=X_lsi"``; any representation will do.
     batch_key
         Column of ``obs`` whose batches get decoder parameters of their own.
     label_key, unlabelled
@@ -129,7 +131,7 @@ class GlueIntegrator:
     validation_fraction: float = 0.1
     balance: bool = True
     likelihoods: Mapping[str, str] | None = None
-    use_rep: Mapping[str, str] | None = None
+    use_rep: str | Mapping[str, str] | None = None
     batch_key: str | None = None
     label_key: str | None = None
     unlabelled: Sequence[str] = ()
@@ -305,7 +307,7 @@ class GlueIntegrator:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         values["unlabelled"] = list(self.unlabelled)
         for name in ("likelihoods", "use_rep"):
-            if values[name] is not None:
+            if isinstance(values[name], Mapping):
                 values[name] = dict(values[name])
         return values
 
@@ -323,10 +325,10 @@ class GlueIntegrator:
             versions=libraries,
         )
 
-    def input_settings(self) -> InputSettings:
-        """Return where the data are looked up."""
+    def input_settings(self, mdata: MuData) -> InputSettings:
+        """Return where ``mdata`` are looked up."""
         return InputSettings(
-            use_rep=dict(self.use_rep or {}),
+            use_rep=parse_use_rep(self.use_rep, mdata),
             likelihoods=dict(self.likelihoods or {}),
             batch_key=self.batch_key,
             label_key=self.label_key,

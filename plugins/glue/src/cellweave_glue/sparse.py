@@ -96,6 +96,6 @@ class _Propagate(torch.autograd.Function):
 
 
 def propagate(matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
-    """Return ``matrix @ dense`` for a fixed CSR ``matrix`` and its CSR transpose."""
+    """Return ``matrix @ dense`` for a fixed sparse ``matrix`` and its transpose."""
     out: Tensor = _Propagate.apply(matrix, transposed, dense)
     return out

@@ -25,7 +25,7 @@ import torch
 from torch.nn import functional
 
 from cellweave.errors import NumericalError
-from cellweave_glue.graph import EdgeSampler, GuidanceGraph, torch_csr
+from cellweave_glue.graph import EdgeSampler, GuidanceGraph, torch_sparse
 from cellweave_glue.model import Discriminator, Gaussian, GlueNetwork, ModalityShape
 from cellweave_glue.schedule import Plateau, Schedule
 from cellweave_glue.sparse import RowBatch, SparseRows
@@ -173,8 +173,8 @@ class Trainer:
             generator=generator,
         ).to(device)
         adjacency = graph.adjacency()
-        self._adjacency = torch_csr(adjacency, device=device)
-        self._transposed = torch_csr(adjacency.T.tocsr(), device=device)
+        self._adjacency = torch_sparse(adjacency, device=device)
+        self._transposed = torch_sparse(adjacency.T.tocsr(), device=device)
         self._edges = EdgeSampler(
             graph, n_negatives=settings.n_negatives, n_batches=32, device=device
         )
