@@ -94,10 +94,10 @@ class BlockOrder:
         return window + (window + 1 < self.n_windows and position >= self.window_start(window + 1))
 
     def window_blocks(self, window: int) -> np.ndarray:
-        """Return the blocks of a window, in the order in which they were drawn."""
+        """Return the blocks of a window in their order on disk: its cells are mixed anyway."""
         first = window * self.blocks_per_window
         slots = np.arange(first, min(first + self.blocks_per_window, self.own_blocks))
-        return self._blocks_at(slots * self.n_ranks + self.rank)
+        return np.sort(self._blocks_at(slots * self.n_ranks + self.rank))
 
     def window_cells(self, window: int) -> np.ndarray:
         """Return the cells of a window in the order in which they come."""

@@ -237,14 +237,21 @@ class _Reader:
                 buffer = self._free.get()
                 if buffer is None:
                     return
-                starts = order.window_blocks(window) * order.block
-                stops = np.minimum(starts + order.block, order.n_cells)
+                starts, stops = _runs(order.window_blocks(window), order)
                 self._source.read_blocks(starts, stops, buffer)
                 self._full.put((window, buffer))
         except BaseException as error:  # noqa: BLE001 - it is raised again by the consumer
             self._full.put(error)
             return
         self._full.put(None)
+
+
+def _runs(blocks: np.ndarray, order: BlockOrder) -> tuple[np.ndarray, np.ndarray]:
+    """Join blocks that follow each other on disk, so that one call reads them."""
+    first = np.flatnonzero(np.r_[True, np.diff(blocks) != 1])
+    last = np.append(first[1:], len(blocks)) - 1
+    stops = np.minimum((blocks[last] + 1) * order.block, order.n_cells)
+    return blocks[first] * order.block, stops
 
 
 class _Gatherer:

@@ -152,7 +152,8 @@ def csr_of(adata: AnnData, layer: str | None) -> sp.csr_matrix:
 
 def _refuse_bad_values(matrix: sp.csr_matrix, layer: str) -> None:
     data = matrix.data
-    if len(data) == 0 or (np.isfinite(data.min()) and data.min() >= 0 and np.isfinite(data.max())):
+    # NaN fails both comparisons, so two passes see everything.
+    if len(data) == 0 or (data.min() >= 0 and data.max() < np.inf):
         return
     at = int(np.flatnonzero(~np.isfinite(data) | (data < 0))[0])
     row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
