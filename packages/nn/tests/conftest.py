@@ -45,3 +45,54 @@ def batch():
     from cellweave_nn.batch import TokenBatch
 
     return TokenBatch.from_tokens(make_tokens(modalities=2), vocabulary=make_vocabulary())
+
+
+@pytest.fixture
+def adata():
+    """Sixty cells of two types over thirty genes, from three donors."""
+    return make_cells()
+
+
+def make_cells(n=60, *, seed=0):
+    import anndata
+    import pandas as pd
+    import scipy.sparse as sp
+
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n) % 2
+    rate = np.where((np.arange(30)[None, :] + kind[:, None]) % 2, 3.0, 0.3)
+    return anndata.AnnData(
+        sp.csr_matrix(np.log1p(rng.poisson(rate)).astype(np.float32)),
+        obs=pd.DataFrame(
+            {
+                "cell_type": pd.Categorical(np.array(["a", "b"])[kind]),
+                "donor": np.array(["x", "y", "z"])[np.arange(n) % 3],
+            },
+            index=[f"cell{i}" for i in range(n)],
+        ),
+        var=pd.DataFrame(index=[f"g{i}" for i in range(30)]),
+    )
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A finished run of a tiny model and the cells it was trained on."""
+    from cellweave_nn.training.pretrain import pretrain
+    from cellweave_nn.training.settings import PretrainConfig
+
+    folder = tmp_path_factory.mktemp("trained")
+    cells = folder / "cells.h5ad"
+    make_cells(150).write_h5ad(cells)
+    parameters = {"width": 16, "depth": 2, "heads": 2, "values": "continuous", "pooling": "cls"}
+    config = PretrainConfig.model_validate(
+        {
+            "data": str(cells),
+            "output": str(folder / "run"),
+            "encoder": {"name": "nn.transformer", "parameters": parameters},
+            "objectives": {"mvc": {"name": "nn.cell_conditioned", "parameters": {"fraction": 0.3}}},
+            "training": {"steps": 80, "cells_per_slot": 30, "learning_rate": 1e-2, "device": "cpu"},
+            "card": {"title": "Tiny", "licence": "CC0-1.0"},
+        }
+    )
+    pretrain(config)
+    return folder

@@ -29,6 +29,7 @@ ENCODERS = {
     "post-norm": lambda: TransformerEncoder(
         **SMALL, heads=2, norm_first=False, values="bins", pooling="cls", places="sinusoidal"
     ),
+    "domains": lambda: TransformerEncoder(**SMALL, heads=2, n_domains=2, values="scale"),
     "generative": lambda: generative_encoder(**SMALL, heads=2),
     "causal": lambda: causal_encoder(**SMALL, heads=2),
     "favor": lambda: favor_encoder(**SMALL, heads=2),

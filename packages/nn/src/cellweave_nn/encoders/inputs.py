@@ -18,6 +18,7 @@ from cellweave_nn.layers.embedding import (
     SinusoidalPlaces,
     TokenEmbedding,
 )
+from cellweave_nn.layers.norm import DomainBatchNorm
 
 __all__ = ["InputRows", "Places", "TokenInput", "Values", "make_values"]
 
@@ -60,6 +61,9 @@ class TokenInput(nn.Module):
         How places are read, and the size of a learned table.
     n_modalities
         Rows of the modality embedding; 0 for none.
+    n_domains
+        Domains with statistics of their own (domain-specific batch norm, by
+        ``context["batch"]``); 0 for none.
     flag
         Whether an unknown token gets a flag in place of its value (generative encoders).
     token_norm
@@ -80,6 +84,7 @@ class TokenInput(nn.Module):
         places: Places = "none",
         n_places: int = 2048,
         n_modalities: int = 0,
+        n_domains: int = 0,
         flag: bool = False,
         token_norm: bool = False,
         norm: bool = True,
@@ -96,6 +101,7 @@ class TokenInput(nn.Module):
             self.places = SinusoidalPlaces(width)
         self.modality = nn.Embedding(n_modalities, width) if n_modalities else None
         self.flag = nn.Embedding(2, width) if flag else None
+        self.domains = DomainBatchNorm(width, n_domains) if n_domains else None
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
         self.dropout = nn.Dropout(dropout)
 
@@ -107,6 +113,8 @@ class TokenInput(nn.Module):
             rows = rows + self.places(batch.places())
         if self.modality is not None:
             rows = rows + self.modality(_modality_of(batch))
+        if self.domains is not None:
+            rows = self.domains(rows, _domain_of(batch))
         return InputRows(rows=self.dropout(self.norm(rows)), token_embeddings=tokens)
 
     def _with_values(self, tokens: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
@@ -127,6 +135,13 @@ class TokenInput(nn.Module):
         if self.flag is None or batch.known is None:
             return rows
         return torch.where(batch.known.unsqueeze(-1), rows, tokens + self.flag.weight[1])
+
+
+def _domain_of(batch: TokenBatch) -> torch.Tensor:
+    if "batch" not in batch.context:
+        msg = "n_domains needs the per-cell context 'batch'. Tokenize with it, or set n_domains=0."
+        raise DataError(msg)
+    return batch.context["batch"][batch.cell_of_token()]
 
 
 def _modality_of(batch: TokenBatch) -> torch.Tensor:

@@ -51,7 +51,7 @@ class TransformerEncoder(nn.Module):
         Size of the vocabulary.
     width, depth, heads, hidden
         D, blocks, heads, and the width of the feed-forward (``4 · width`` when 0).
-    values, n_bins, places, n_places, n_modalities, flag, token_norm, input_norm
+    values, n_bins, places, n_places, n_modalities, n_domains, flag, token_norm, input_norm
         As in :class:`~cellweave_nn.encoders.inputs.TokenInput`; ``places="rotary"`` turns queries
         and keys instead.
     attention
@@ -81,6 +81,7 @@ class TransformerEncoder(nn.Module):
         places: Places = "none",
         n_places: int = 2048,
         n_modalities: int = 0,
+        n_domains: int = 0,
         flag: bool = False,
         token_norm: bool = False,
         input_norm: bool = True,
@@ -109,6 +110,7 @@ class TransformerEncoder(nn.Module):
             places=places,
             n_places=n_places,
             n_modalities=n_modalities,
+            n_domains=n_domains,
             flag=flag,
             token_norm=token_norm,
             norm=input_norm,

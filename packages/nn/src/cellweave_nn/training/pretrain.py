@@ -29,7 +29,7 @@ from cellweave_nn.training.world import World, joined_world
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Assembled", "assemble", "pretrain", "read_cells", "with_context"]
+__all__ = ["Assembled", "assemble", "pretrain", "read_cells_of", "with_context"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ def pretrain(
 
 def assemble(config: PretrainConfig) -> Assembled:
     """Read the data and build every part; nothing is trained yet."""
-    adata = read_cells(config)
+    adata = read_cells_of(config.data, config.modality)
     tokenizer = build_tokenizer(config.tokenizer.name, config.tokenizer.parameters).fit(adata)
     tokens, labels = with_context(tokenizer.encode(adata), adata, config.context)
     objective = build_objectives(config.objectives)
@@ -102,12 +102,12 @@ def assemble(config: PretrainConfig) -> Assembled:
     )
 
 
-def read_cells(config: PretrainConfig) -> AnnData:
+def read_cells_of(data: list[Path] | Path, modality: str | None) -> AnnData:
     """Read the files of a configuration as one AnnData."""
     import anndata
 
-    paths = config.data if isinstance(config.data, list) else [config.data]
-    parts = [_read_one(Path(path), config.modality) for path in paths]
+    paths = data if isinstance(data, list) else [data]
+    parts = [_read_one(Path(path), modality) for path in paths]
     if len(parts) == 1:
         return parts[0]
     adata = anndata.concat(parts, join="outer", index_unique="-", keys=[str(p) for p in paths])

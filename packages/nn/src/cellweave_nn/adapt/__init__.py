@@ -1,0 +1,1 @@
+"""Adapt a trained model: fine-tune, LoRA, quantise, prune, distil."""

@@ -1,0 +1,129 @@
+"""The commands: pretrain, finetune, estimate, runs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cellweave.cli.options import Json, Quiet
+from cellweave.cli.output import say, show_json, show_progress, show_table
+from cellweave_nn._commands import COMMANDS
+
+__all__ = ["register"]
+
+Config = Annotated[Path, typer.Argument(help="A YAML or JSON file.")]
+_STOPPED = 130
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+    app.command(
+        "pretrain", help=COMMANDS["pretrain"], epilog="Example: cellweave pretrain config.yaml"
+    )(_pretrain)
+    app.command(
+        "finetune", help=COMMANDS["finetune"], epilog="Example: cellweave finetune config.yaml"
+    )(_finetune)
+    app.command(
+        "estimate", help=COMMANDS["estimate"], epilog="Example: cellweave estimate config.yaml"
+    )(_estimate)
+    runs = typer.Typer(help=COMMANDS["runs"], no_args_is_help=True)
+    runs.command("list", epilog="Example: cellweave runs list .")(_list)
+    runs.command("compare", epilog="Example: cellweave runs compare run-a run-b")(_compare)
+    app.add_typer(runs, name="runs")
+
+
+def _pretrain(config: Config, quiet: Quiet = False, as_json: Json = False) -> None:
+    from cellweave.config import load_config
+    from cellweave_nn.training.pretrain import pretrain
+    from cellweave_nn.training.settings import PretrainConfig
+    from cellweave_nn.training.signals import stop_on_signals
+
+    checked = load_config(config, PretrainConfig)
+    with stop_on_signals() as stop, show_progress(quiet=quiet) as progress:
+        done = pretrain(checked, progress=progress, stop=stop)
+    if as_json:
+        show_json(asdict(done) | {"output": str(checked.output)})
+    elif done.finished:
+        say(f"wrote {checked.output / 'model'}: loss {done.metrics.get('loss', float('nan')):.4g}")
+    else:
+        say(f"stopped after step {done.step}; run the same command to go on")
+    if not done.finished:
+        raise typer.Exit(_STOPPED)
+
+
+def _finetune(config: Config, quiet: Quiet = False, as_json: Json = False) -> None:
+    from cellweave.config import load_config
+    from cellweave_nn.adapt.finetune import FinetuneConfig, finetune
+    from cellweave_nn.training.signals import stop_on_signals
+
+    checked = load_config(config, FinetuneConfig)
+    with stop_on_signals() as stop, show_progress(quiet=quiet) as progress:
+        done = finetune(checked, progress=progress, stop=stop)
+    if as_json:
+        show_json(asdict(done))
+    else:
+        say(
+            f"{done.trainable} parameters trained ({checked.mode}); on held-out cells: accuracy "
+            f"{done.accuracy:.3f}, macro F1 {done.macro_f1:.3f}"
+        )
+    if not done.trained.finished:
+        raise typer.Exit(_STOPPED)
+
+
+def _estimate(config: Config, as_json: Json = False) -> None:
+    from cellweave_nn.training.estimate import estimate
+
+    found = estimate(config)
+    if as_json:
+        show_json(asdict(found))
+        return
+    show_table(
+        ["need", "value"],
+        [
+            ["parameters", f"{found.parameters:,}"],
+            ["time", f"{found.seconds / 60:.1f} min ({found.seconds_per_step:.3g} s a step)"],
+            ["memory", f"{found.peak_bytes / 2**30:.2f} GiB"],
+            ["a checkpoint", f"{found.checkpoint_bytes / 2**20:.1f} MiB"],
+            ["cells a second", f"{found.cells_per_second:.1f}"],
+            ["tokens a second", f"{found.tokens_per_second:.0f}"],
+        ],
+    )
+
+
+def _list(
+    folder: Annotated[Path, typer.Argument(help="Where to look.")] = Path(),
+    as_json: Json = False,
+) -> None:
+    """List the runs below a folder."""
+    from cellweave_nn.training.runs import list_runs
+
+    found = list_runs(folder)
+    if as_json:
+        show_json([asdict(run) for run in found])
+        return
+    rows = [
+        [r.path, f"{r.step}/{r.steps}", _short(r.loss), _short(r.validation_loss), r.finished]
+        for r in found
+    ]
+    show_table(["run", "step", "loss", "validation", "finished"], rows)
+
+
+def _compare(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders.")], as_json: Json = False
+) -> None:
+    """Show what differs between runs, settings and last metrics."""
+    from cellweave_nn.training.runs import compare_runs
+
+    table = compare_runs(runs)
+    if as_json:
+        show_json(table)
+        return
+    names = table.pop("run")
+    show_table(["", *names], [[k, *map(_short, values)] for k, values in table.items()])
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,85 @@
+"""The commands, and that naming them costs no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from cellweave.cli.app import main
+from cellweave_nn.training.estimate import estimate
+from cellweave_nn.training.runs import compare_runs, list_runs
+
+
+@pytest.fixture
+def config(trained_run, tmp_path):
+    path = tmp_path / "config.yaml"
+    values = {
+        "data": str(trained_run / "cells.h5ad"),
+        "output": str(tmp_path / "run"),
+        "encoder": {
+            "name": "nn.transformer",
+            "parameters": {"width": 16, "depth": 1, "heads": 2, "values": "continuous"},
+        },
+        "objectives": {"gep": {"name": "nn.masked_value"}},
+        "training": {"steps": 12, "cells_per_slot": 20, "device": "cpu"},
+    }
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_pretrain_then_runs(config, tmp_path, trained_run, capsys):
+    assert main(["pretrain", str(config), "--quiet"]) == 0
+    assert "run/model" in capsys.readouterr().out
+    assert main(["runs", "list", str(tmp_path), "--json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["step"], found["steps"], found["finished"]) == (12, 12, True)
+    pair = [str(tmp_path / "run"), str(trained_run / "run")]
+    assert main(["runs", "compare", *pair]) == 0
+    shown = capsys.readouterr().out
+    assert "training.steps" in shown
+    table = compare_runs(pair)
+    assert table["training.steps"] == [12, 80]
+    assert "training.warmup" not in table
+    assert len(list_runs(tmp_path)) == 1
+
+
+def test_estimate_is_near_what_is_paid(config, capsys):
+    assert main(["estimate", str(config)]) == 0
+    shown = capsys.readouterr().out
+    assert "min" in shown
+    assert "GiB" in shown
+    found = estimate(config)
+    assert found.parameters > 0
+    assert found.seconds == pytest.approx(12 * found.seconds_per_step)
+
+
+def test_finetune_and_wrong_configurations(trained_run, tmp_path, capsys):
+    path = tmp_path / "tune.yaml"
+    values = {
+        "model": str(trained_run / "run" / "model"),
+        "data": str(trained_run / "cells.h5ad"),
+        "label": "cell_type",
+        "output": str(tmp_path / "tuned"),
+        "mode": "probe",
+        "training": {"steps": 60, "learning_rate": 0.05, "device": "cpu"},
+    }
+    path.write_text(yaml.safe_dump(values))
+    assert main(["finetune", str(path), "--quiet", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.8
+    path.write_text(yaml.safe_dump(values | {"mode": "fully"}))
+    assert main(["finetune", str(path)]) == 2
+    assert "'mode' is 'fully'" in capsys.readouterr().err
+
+
+def test_naming_commands_and_parts_imports_no_torch():
+    code = (
+        "import sys, cellweave_nn, cellweave_nn._commands as c, cellweave_nn._plugin as p;"
+        "names = [s.name for f in (p.cellweave_encoders, p.cellweave_objectives) for s in f()];"
+        "assert len(names) == 26, len(names); assert 'pretrain' in c.COMMANDS;"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
