@@ -13,7 +13,8 @@ from cellweave_scmodal.integrator import ScmodalIntegrator
 
 class TestScmodal(IntegratorSuite):
     tags = SPEC.tags
+    n_cells = 150
 
     def create(self, **arguments: Any) -> ScmodalIntegrator:
-        small = {"n_steps": 250, "n_hidden": 64, "n_discriminator": 32, "batch_size": 150}
+        small = {"n_steps": 80, "n_hidden": 48, "n_discriminator": 32, "batch_size": 100}
         return ScmodalIntegrator(**{**small, **arguments})

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.linalg
 import scipy.sparse as sp
 
 from cellweave.errors import DataError, closest, one_of
@@ -214,8 +215,9 @@ def _smoothed(
 def _jointly_reduced(both: list[np.ndarray], max_dims: int) -> list[np.ndarray]:
     if both[0].shape[1] > max_dims:
         gram = sum(b.T.astype(np.float64) @ b / len(b) for b in both)
-        _, vectors = np.linalg.eigh(gram)
-        axes = vectors[:, ::-1][:, :max_dims].astype(np.float32)
+        largest = [len(gram) - max_dims, len(gram) - 1]
+        _, vectors = scipy.linalg.eigh(gram, subset_by_index=largest)
+        axes = vectors[:, ::-1].astype(np.float32)
         both = [b @ axes for b in both]
     scale = np.float32(np.sqrt(np.mean([b.var(axis=0).mean() for b in both])) + 1e-8)
     return [np.ascontiguousarray(b / scale, dtype=np.float32) for b in both]

@@ -61,17 +61,23 @@ class Networks(nn.Module):
         return [*self.encoders.parameters(), *self.decoders.parameters()]
 
 
+def _linear(n_in: int, n_out: int) -> nn.Linear:
+    # torch would draw first weights from the global generator; ours come from the seed alone.
+    made: nn.Linear = torch.nn.utils.skip_init(nn.Linear, n_in, n_out)
+    return made
+
+
 def _two_layers(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(n_in, n_hidden), nn.ReLU(), nn.Linear(n_hidden, n_out))
+    return nn.Sequential(_linear(n_in, n_hidden), nn.ReLU(), _linear(n_hidden, n_out))
 
 
 def _three_layers(n_in: int, n_hidden: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(n_in, n_hidden),
+        _linear(n_in, n_hidden),
         nn.ReLU(),
-        nn.Linear(n_hidden, n_hidden),
+        _linear(n_hidden, n_hidden),
         nn.ReLU(),
-        nn.Linear(n_hidden, 1),
+        _linear(n_hidden, 1),
     )
 
 

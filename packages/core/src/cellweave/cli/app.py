@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 
 import typer
@@ -28,6 +29,7 @@ __all__ = ["build_app", "main"]
 
 COMMAND_GROUP = "cellweave.commands"
 _DEBUG_VARIABLE = "CELLWEAVE_DEBUG"
+_INTERRUPTED = 130
 
 _EPILOG = (
     "Example: cellweave integrate glue rna.h5ad atac.h5ad --gtf genes.gtf -o out.h5mu "
@@ -42,10 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = [a for a in given if a != "--debug"]
     as_json = "--json" in given
     try:
-        return _run(given)
+        with warnings.catch_warnings():
+            # What mudata and its like say to programmers is no news to who runs a command.
+            warnings.simplefilter("default" if debug else "ignore")
+            return _run(given)
     except KeyboardInterrupt:
         fail("Stopped. What was there before is intact.", as_json=as_json, kind="Interrupted")
-        return 130
+        return _INTERRUPTED
     except CellweaveError as error:
         if debug:
             traceback.print_exc()
@@ -72,6 +77,8 @@ def _run(arguments: list[str]) -> int:
     except typer.Abort as error:  # the parser's word for Ctrl-C
         raise KeyboardInterrupt from error
     except typer.Exit as error:
+        if error.exit_code == _INTERRUPTED:  # newer parsers make Ctrl-C an exit code themselves
+            raise KeyboardInterrupt from error
         return int(error.exit_code)
     except Exception as error:
         # Usage errors know how to show themselves; their class differs between typer versions.
@@ -80,6 +87,8 @@ def _run(arguments: list[str]) -> int:
             raise
         show()
         return int(code)
+    if outcome == _INTERRUPTED:
+        raise KeyboardInterrupt
     return int(outcome) if isinstance(outcome, int) else 0
 
 

@@ -85,7 +85,7 @@ def _compare(
     if output is not None:
         outcome.scores.save(output)
     if report is not None:
-        from cellweave.report import write_comparison_report
+        from cellweave.reporting import write_comparison_report
 
         write_comparison_report(report, comparison=outcome)
     rows = [asdict(s) for s in outcome.scores.items]

@@ -65,11 +65,14 @@ def _integrate(
 ) -> None:
     """Put the cells of two or more modalities into one space, and say how good it is."""
     from cellweave.config.arguments import parse_settings
+    from cellweave.verbs.components import create
 
+    parameters = parse_settings(settings or [])
+    create("integrator", method, **{"seed": seed, **parameters})  # wrong names are told at once
     _weave(
         load_inputs(files),
         method=method,
-        parameters=parse_settings(settings or []),
+        parameters=parameters,
         output=output,
         report_path=report,
         seed=seed,
@@ -211,6 +214,7 @@ def _run(
 ) -> None:
     """Do a whole run from a file: read, prepare, link, integrate, evaluate, report."""
     from cellweave.config import PipelineConfig, load_config
+    from cellweave.verbs.components import create
 
     plan = load_config(config, PipelineConfig)
     items = plan.inputs
@@ -219,6 +223,7 @@ def _run(
         if isinstance(items, dict)
         else [str(path) for path in items]
     )
+    create("integrator", plan.integrator.name, **plan.integrator.parameters)
     settings: dict[str, Any] = {"method": plan.links.method, "parameters": plan.links.parameters}
     _weave(
         load_inputs(files),

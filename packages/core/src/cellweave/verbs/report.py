@@ -27,7 +27,7 @@ def report(
 
     The page needs no network and no other file; every string that came from data is escaped.
     """
-    from cellweave.report import write_report
+    from cellweave.reporting import write_report
 
     write_report(path, mdata=mdata, result=result, scores=scores, links=links, title=title)
     return Path(path)
