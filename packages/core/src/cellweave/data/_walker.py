@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 _BLOCK_BYTES = 32 << 20
-_MOST_OBJECTS = 200_000
+_MOST_OBJECTS = 20_000
 _DEEPEST = 64
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04\x95", b"\x80\x05\x95")
 

@@ -28,7 +28,7 @@ _SECONDS_PER_GIB = 120
 _MEMORY = 3 << 30
 _MEMORY_PER_BYTE = 1
 _UNPACKED = 1 << 30
-_UNPACKED_PER_BYTE = 300
+_UNPACKED_PER_BYTE = 100
 
 
 def check_before_reading(path: Path) -> None:

@@ -16,7 +16,7 @@ _SIGNS = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata")
 _LARGEST_METADATA = 64 << 20
 _UNPACKED = 1 << 30
-_UNPACKED_PER_BYTE = 300
+_UNPACKED_PER_BYTE = 100
 # Codecs that only turn bytes into bytes or numbers. `pickle` is a codec too: it is not among them.
 _CODECS = frozenset(
     {"blosc", "zstd", "lz4", "gzip", "zlib", "lzma", "bz2", "crc32c", "crc32", "adler32", "bytes"}
