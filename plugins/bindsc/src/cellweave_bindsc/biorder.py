@@ -6,9 +6,9 @@ transition matrix: cells of ``Y`` in the features of ``X``, starting at ``Z0``. 
     XᵀZ ≈ U D Vᵀ,  Z_l = X U Vᵀ;     Z Yᵀ ≈ S E Rᵀ,  Z_r = S Rᵀ Y;
     Z ← (1 − α) [λ Z_l/|Z_l| + (1 − λ) Z_r/|Z_r|] + α Z0/|Z0|
 
-until ``Z`` stands still. ``XᵀZ`` has as many rows and columns as there are cells, but its rank is at
-most the number of features: from ``Xᵀ = Q_x R_x`` and ``Zᵀ = Q_z R_z`` its SVD is that of the small
-core ``R_x R_zᵀ``, exactly. All arrays here have cells as rows.
+until ``Z`` stands still. ``XᵀZ`` has as many rows and columns as there are cells, but its rank is
+at most the number of features: from ``Xᵀ = Q_x R_x`` and ``Zᵀ = Q_z R_z`` its SVD is that of the
+small core ``R_x R_zᵀ``, exactly. All arrays here have cells as rows.
 """
 
 from __future__ import annotations

@@ -36,9 +36,10 @@ def imputed(values: Any, target_scores: np.ndarray, source_scores: np.ndarray) -
 
 
 def _moments(values: Any) -> tuple[np.ndarray, np.ndarray]:
-    if sp.issparse(values):
-        mean = np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
-        square = np.asarray(values.power(2).mean(axis=0, dtype=np.float64)).ravel()
+    if isinstance(values, sp.spmatrix | sp.sparray):
+        matrix: Any = values
+        mean = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
+        square = np.asarray(matrix.power(2).mean(axis=0, dtype=np.float64)).ravel()
     else:
         mean = values.mean(axis=0, dtype=np.float64)
         square = np.einsum("ij,ij->j", values, values, dtype=np.float64) / len(values)
@@ -47,5 +48,6 @@ def _moments(values: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def _range(values: Any) -> tuple[np.ndarray, np.ndarray]:
     if sp.issparse(values):
-        return values.min(axis=0).toarray().ravel(), values.max(axis=0).toarray().ravel()
+        matrix: Any = values
+        return matrix.min(axis=0).toarray().ravel(), matrix.max(axis=0).toarray().ravel()
     return values.min(axis=0), values.max(axis=0)

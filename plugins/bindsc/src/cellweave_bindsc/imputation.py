@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -44,12 +44,13 @@ def impute_features(
         )
         raise DataError(msg)
     at = np.arange(adata.n_vars) if features is None else _positions(adata.var_names, features)
-    values = adata.X[:, at]
-    values = sp.csr_matrix(values) if sp.issparse(values) else np.asarray(values)
+    whole: Any = adata.X
+    values = whole[:, at]
+    values = values.tocsr() if sp.issparse(values) else np.asarray(values)
     return imputed(values, state.arrays[f"{target}/scores"], state.arrays[f"{source}/scores"])
 
 
-def _positions(names: object, features: Sequence[str]) -> np.ndarray:
+def _positions(names: Any, features: Sequence[str]) -> np.ndarray:
     import pandas as pd
 
     index = pd.Index(names).astype(str)

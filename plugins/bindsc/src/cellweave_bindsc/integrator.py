@@ -3,7 +3,7 @@
 Dou, Liang, Mohanty et al., "Bi-order multimodal integration of single-cell data", Genome Biology
 2022; built from its mathematics alone.
 
-max_{Z,U,V,S,R}  λ tr(U'XᵀZ V) + (1 − λ) tr(S'Z YᵀR) − α |Z − Z0|²,  all four with orthonormal columns
+max_{Z,U,V,S,R}  λ tr(U'XᵀZ V) + (1 − λ) tr(S'Z YᵀR) − α |Z − Z0|²,  orthonormal U, V, S, R
 
 We depart from it: the SVD of the cells × cells product is taken exactly through two QRs, so memory
 is linear in cells; axes are weighted by the root of their singular value; alpha, lambda and the

@@ -52,7 +52,7 @@ def _problem(name: str, adata: AnnData, state: ComponentState) -> str | None:
 
 def _representation_problem(name: str, adata: AnnData, state: ComponentState) -> str | None:
     key, width = state.extra["keys"][name], state.arrays[f"{name}/means"].shape[1]
-    values = np.asarray(adata.obsm[key]) if key in adata.obsm else np.empty(0)
+    values: np.ndarray = np.asarray(adata.obsm[key]) if key in adata.obsm else np.empty(())
     if values.ndim != 2 or values.shape[1] != width or not np.isfinite(values).all():
         return (
             f"mdata[{name!r}].obsm[{key!r}] is missing, not finite or not of the {width} columns "

@@ -3,9 +3,9 @@
 - rank: how many singular values of ``XᵀZ0`` rise 10 % above the floor (the median of the leading
   50), from 10 to 30: on SNARE-seq, where the floor begins at the eleventh, ranks of 10, 15, 20 and
   30 give FOSCTTM 0.149, 0.165, 0.171 and 0.186; on CITE-seq any rank from 10 gives the same;
-- alpha, the pull to ``Z0``: half the share of ``Z0`` that the leading cell space of ``Y`` does *not*
-  hold, from 0.1 to 0.5. What ``Y`` explains may be replaced by its explanation; what it does not
-  would otherwise be lost. CITE-seq gets 0.2 and SNARE-seq 0.43 so, near the best of both;
+- alpha, the pull to ``Z0``: half the share of ``Z0`` that the leading cell space of ``Y`` does
+  *not* hold, from 0.1 to 0.5. What ``Y`` explains may be replaced by its explanation; what it
+  does not would otherwise be lost. CITE-seq gets 0.2 and SNARE-seq 0.43 so, near the best of both;
 - lambda, cells against features: the share of ``Z0`` in the leading features of ``X``, against the
   share in the leading cell space of ``Y``, from 0.1 to 0.9.
 """

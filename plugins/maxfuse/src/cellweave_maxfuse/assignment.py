@@ -1,8 +1,8 @@
 """Linear assignment on cosine distances, exact within blocks.
 
 Blocks of 1 500 cells a side are solved exactly by scipy (Jonker and Volgenant). Larger blocks gain
-little and cost the cube: on a CITE-seq draw one block of 2 500 matches 0.966 of the cells to
-their type in 1.6 s, two blocks 0.963 in 0.5 s. A sparse solver on the nearest candidates, proved optimal
+little and cost the cube: on a CITE-seq draw one block of 2 500 matches 0.966 of the cells to their
+type in 1.6 s, two blocks 0.963 in 0.5 s. A sparse solver on the nearest candidates, proved optimal
 by its dual prices, was slower than this on real data (many cells compete for few partners).
 """
 

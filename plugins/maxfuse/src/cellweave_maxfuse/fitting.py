@@ -108,8 +108,8 @@ def fit_all(
     fits, evidence = [], {}
     for pair, link in pairs.items():
         spaces[pair], evidence[pair] = _linked(link, mdata, grounds, settings)
-        sides = [_side(m, grounds[m], spaces[pair][m]) for m in pair]
-        fits.append(fuse_pair(*sides, _rounds(settings), lambda _, v: report("rounds", v)))
+        left, right = (_side(m, grounds[m], spaces[pair][m]) for m in pair)
+        fits.append(fuse_pair(left, right, _rounds(settings), lambda _, v: report("rounds", v)))
     joint = joint_space(
         fits,
         {m: g.white.shape[1] for m, g in grounds.items()},
@@ -325,7 +325,7 @@ def _poor(at: np.ndarray, scores: np.ndarray, n: int) -> float:
 
 
 def _history(fits: list[PairFit]) -> dict[str, np.ndarray]:
-    out = {}
+    out: dict[str, np.ndarray] = {}
     for fit in fits:
         suffix = "" if len(fits) == 1 else f"_{fit.left}_{fit.right}"
         out |= {f"{name}{suffix}": np.asarray(values) for name, values in fit.history.items()}

@@ -47,14 +47,15 @@ def blocks_of(n_left: int, n_right: int, size: int) -> Iterator[Block]:
     if n_blocks == 1:
         yield Block(left=np.arange(n_left), right=np.arange(n_right))
         return
-    left, right = _shuffled(n_left), _shuffled(n_right)
+    # Two shuffles: equal positions of the two sides must not meet more often than by chance.
+    left, right = _shuffled(n_left, 0), _shuffled(n_right, 1)
     n_blocks = min(n_blocks, n_left, n_right)
     for i in range(n_blocks):
         yield Block(left=np.sort(left[i::n_blocks]), right=np.sort(right[i::n_blocks]))
 
 
-def _shuffled(n: int) -> np.ndarray:
-    return np.random.default_rng(0).permutation(n)
+def _shuffled(n: int, side: int) -> np.ndarray:
+    return np.random.default_rng(side).permutation(n)
 
 
 def soft_plan(

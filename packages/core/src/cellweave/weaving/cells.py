@@ -1,4 +1,8 @@
-"""The cells of one modality in canonical order: sorted by name, whatever order they came in."""
+"""The cells of one modality in canonical order: sorted by content, whatever order they came in.
+
+Not by name: names of two modalities may be the same, and an order by name would then put partners
+at the same place, from where it could leak into blocks and ties.
+"""
 
 from __future__ import annotations
 
@@ -62,10 +66,11 @@ def cells_of(
     key = representation_key(name, adata, use_rep)
     assert key is not None, "check_inputs comes first"
     names = adata.obs_names.to_numpy(dtype=str)
-    order = np.argsort(names, kind="stable")
+    given = np.asarray(adata.obsm[key], dtype=np.float32)
+    order = np.lexsort(given.T[::-1])
     codes, batches = _codes(adata, batch_key)
     batch = codes[order]
-    values = np.asarray(adata.obsm[key], dtype=np.float32)[order]
+    values = given[order]
     means = batch_means(values, batch)
     return Cells(
         name=name,

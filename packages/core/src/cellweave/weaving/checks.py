@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -132,8 +132,9 @@ def _link_structure(
     if not links:
         return [
             (
-                f"No feature links were given for {one_of(names)}. {rules.method} needs to know which "
-                "features belong together: pass `links=`, or on the command line --links or --gtf."
+                f"No feature links were given for {one_of(names)}. {rules.method} needs to know "
+                "which features belong together: pass `links=`, or on the command line --links or "
+                "--gtf."
             )
         ]
     problems = [p for link in links if (p := _link_problem(link, mdata, names))]
@@ -229,8 +230,9 @@ def _representation(here: str, name: str, adata: AnnData, rules: InputRules) -> 
     if not finite.all():
         return [
             (
-                f"{here}.obsm[{key!r}] holds NaN or infinity for {int((~finite).sum())} cells, first "
-                f"{str(adata.obs_names[int(np.argmin(finite))])!r}. Compute it again or drop them."
+                f"{here}.obsm[{key!r}] holds NaN or infinity for {int((~finite).sum())} cells, "
+                f"first {str(adata.obs_names[int(np.argmin(finite))])!r}. Compute it again or drop "
+                "them."
             )
         ]
     if not np.ptp(values, axis=0).max() > 0:
@@ -252,7 +254,7 @@ def _values(here: str, adata: AnnData) -> list[str]:
         if matrix is None:
             problems.append(f"{here}.{slot} is empty. Prepare the data: cellweave.prepare(mdata).")
             continue
-        data = matrix.data if sp.issparse(matrix) else np.asarray(matrix)
+        data: Any = cast("Any", matrix).data if sp.issparse(matrix) else np.asarray(matrix)
         bad = int(np.size(data) - np.isfinite(data).sum())
         if bad:
             problems.append(

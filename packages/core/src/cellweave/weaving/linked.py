@@ -10,7 +10,7 @@ added up by themselves and subtracted on the log scale.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse as sp
@@ -118,5 +118,5 @@ def _log(counts: Any, links: sp.csr_matrix, scale: np.ndarray) -> np.ndarray:
 
 
 def _dense(values: Any) -> np.ndarray:
-    array = values.toarray() if sp.issparse(values) else np.asarray(values)
+    array = cast("Any", values).toarray() if sp.issparse(values) else np.asarray(values)
     return np.ascontiguousarray(array, dtype=np.float32)
