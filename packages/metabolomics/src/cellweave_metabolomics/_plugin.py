@@ -28,6 +28,18 @@ def cellweave_modalities() -> Iterable[ComponentSpec]:
 
 
 @hookimpl
+def cellweave_tokenizers() -> Iterable[ComponentSpec]:
+    """Offer the tokenizer of ranked ions."""
+    yield ComponentSpec(
+        name="metab.rank",
+        target="cellweave_metabolomics.tokenizers:MetabRankTokenizer",
+        summary="The ions of a cell in descending order of value over the usual value.",
+        modalities=("metab",),
+        tags=frozenset({"fit"}),
+    )
+
+
+@hookimpl
 def cellweave_guess_modality(adata: AnnData) -> str | None:
     """Claim data whose features are masses or metabolites."""
     from cellweave_metabolomics.modality import sureness

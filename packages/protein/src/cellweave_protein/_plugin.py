@@ -28,6 +28,18 @@ def cellweave_modalities() -> Iterable[ComponentSpec]:
 
 
 @hookimpl
+def cellweave_tokenizers() -> Iterable[ComponentSpec]:
+    """Offer the tokenizer of ranked proteins."""
+    yield ComponentSpec(
+        name="prot.rank",
+        target="cellweave_protein.tokenizers:ProtRankTokenizer",
+        summary="The proteins of a cell in descending order of value over the usual value.",
+        modalities=("prot",),
+        tags=frozenset({"fit"}),
+    )
+
+
+@hookimpl
 def cellweave_guess_modality(adata: AnnData) -> str | None:
     """Claim data whose features are antibodies."""
     from cellweave_protein.modality import sureness
