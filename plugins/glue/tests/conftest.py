@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cellweave.datasets import hide_pairing, simulate, true_links
 from cellweave.datasets.joining import joined
-
 from cellweave_glue import GlueIntegrator
 
 

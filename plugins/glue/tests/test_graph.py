@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+
 from cellweave.errors import DataError
 from cellweave.records import FeatureLinks
-
 from cellweave_glue.graph import EdgeSampler, build_graph, reachable, torch_sparse
 
 
@@ -73,9 +73,7 @@ def test_negatives_are_never_edges_and_targets_follow_degree_without_loops():
     sampler = EdgeSampler(graph, n_negatives=10, n_batches=4, device="cpu")
     edges = set(zip(graph.sources.tolist(), graph.targets.tolist(), graph.signs.tolist()))
     drawn = sampler.draw(torch.Generator().manual_seed(0))
-    triples = list(
-        zip(drawn.sources.tolist(), drawn.targets.tolist(), drawn.signs.int().tolist())
-    )
+    triples = list(zip(drawn.sources.tolist(), drawn.targets.tolist(), drawn.signs.int().tolist()))
     n = drawn.n_positive
     assert n == np.ceil(graph.weights.sum() / 4)
     assert set(triples[:n]) <= edges

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cellweave.errors import ConfigError, DataError
 
+from cellweave.errors import ConfigError, DataError
 from cellweave_glue import GlueIntegrator
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import scipy.stats
+
 from cellweave.errors import ConfigError, DataError
 from cellweave.records import Provenance
-
 from cellweave_glue.consistency import integration_consistency, link_correlations
 from cellweave_glue.graph import GuidanceGraph
 from cellweave_glue.inputs import InputSettings, collect
@@ -72,7 +72,9 @@ def test_empirical_p_by_counting(rng):
     for score in (null[0] - 1, null[3], 0.0, null[-1], null[-1] + 1):
         above = (1 + (null >= score).sum()) / 201
         below = (1 + (null <= score).sum()) / 201
-        p = {a: empirical_p(np.array([score]), null, a)[0] for a in ("greater", "less", "two-sided")}
+        p = {
+            a: empirical_p(np.array([score]), null, a)[0] for a in ("greater", "less", "two-sided")
+        }
         assert p["greater"] == pytest.approx(above)
         assert p["less"] == pytest.approx(below)
         assert p["two-sided"] == pytest.approx(min(1, 2 * min(above, below)))
@@ -134,7 +136,11 @@ def test_label_transfer_equals_brute_force(rng):
     made = Provenance(component="glue", version="0")
     names = np.array([f"q{i}" for i in range(40)])
     out = transfer_labels(
-        reference, np.array(list("abc"))[codes], query, query_names=names, provenance=made,
+        reference,
+        np.array(list("abc"))[codes],
+        query,
+        query_names=names,
+        provenance=made,
         n_neighbours=12,
     )
     assert np.allclose(out.probabilities, _brute_shares(reference, codes, query, 12), atol=1e-6)

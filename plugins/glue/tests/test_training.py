@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from cellweave.errors import NumericalError, StateMismatchError
 
+from cellweave.errors import NumericalError, StateMismatchError
 from cellweave_glue.balancing import balancing_weights, cluster
 from cellweave_glue.schedule import Plateau, Schedule, schedule_for
 from cellweave_glue.training import burn_in_noise
@@ -21,7 +21,14 @@ def test_schedule_of_the_paper_for_snare_seq():
 
 
 def test_burn_in_noise_fades_or_stays():
-    assert [burn_in_noise(e, burnin=4, aligned=True) for e in range(6)] == [1, 0.75, 0.5, 0.25, 0, 0]
+    assert [burn_in_noise(e, burnin=4, aligned=True) for e in range(6)] == [
+        1,
+        0.75,
+        0.5,
+        0.25,
+        0,
+        0,
+    ]
     assert burn_in_noise(99, burnin=4, aligned=False) == 1
 
 
@@ -152,7 +159,6 @@ def test_nan_is_told_with_its_place(two, two_links, quick, monkeypatch):
 
 def _n_peaks(mdata):
     from cellweave.datasets import true_links
-
     from cellweave_glue.inputs import feature_masks
 
     return int(feature_masks(mdata, true_links(mdata))["atac"].sum())

@@ -4,7 +4,8 @@ The decoders alone tie modalities through the feature vectors of linked features
 tens of proteins that tie is too loose to tell one match of clusters from another. Before the
 first phase, anchors are found among linked features themselves: each modality's values are
 averaged over the cell's neighbours in its own representation, standardised, and compared by
-cosine. Before the second phase they are found anew in the learned space.
+cosine. An anchor is trusted as far as the anchors of both cells' own neighbours lead to the same
+places, and the better half is kept.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
     from cellweave.records import FeatureLinks
     from cellweave_glue.inputs import ModalityInput
 
-__all__ = ["Anchors", "linked_anchors", "mutual_neighbours", "smoothed"]
+__all__ = ["Anchors", "linked_anchors", "mutual_neighbours", "smoothed", "trusted"]
 
 Anchors = Mapping[tuple[str, str], sp.csr_matrix]
 
 _MOST_CELLS = 20_000
+_CHUNK = 50_000
 _WIDTH = 64
 
 
@@ -40,6 +42,40 @@ def mutual_neighbours(a: np.ndarray, b: np.ndarray, k: int) -> sp.csr_matrix:
     both = forth.multiply(back.T).tocsr()
     both.sort_indices()
     return both
+
+
+def trusted(
+    anchors: sp.csr_matrix, a: np.ndarray, b: np.ndarray, k: int, *, share: float = 0.5
+) -> sp.csr_matrix:
+    """Keep the ``share`` of anchors that agree best with those of their cells' neighbours.
+
+    The agreement of (i, j) is the part of the anchors of i's ``k`` neighbours that end among the
+    neighbours of j, or the same from j to i where that is less.
+    """
+    graph_a = _memberships(a, a, k)
+    graph_b = _memberships(b, b, k)
+    spread = (graph_a @ anchors).tocsr()
+    coo = anchors.tocoo()
+    if not coo.nnz:
+        return anchors
+    agreeing = _entries(spread, graph_b, coo.row, coo.col)
+    forth = agreeing / np.asarray(spread.sum(1)).ravel()[coo.row]
+    back = agreeing / np.asarray((graph_b @ anchors.T).sum(1)).ravel()[coo.col]
+    score = np.minimum(forth, back)
+    keep = score >= np.quantile(score, 1 - share)
+    kept = (np.ones(int(keep.sum()), dtype=np.float32), (coo.row[keep], coo.col[keep]))
+    return sp.csr_matrix(kept, shape=anchors.shape)
+
+
+def _entries(
+    left: sp.csr_matrix, right: sp.csr_matrix, rows: np.ndarray, cols: np.ndarray
+) -> np.ndarray:
+    """Return ``(left @ right.T)[rows, cols]`` without the whole product, in chunks."""
+    out = np.empty(len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        out[part] = np.asarray(left[rows[part]].multiply(right[cols[part]]).sum(1)).ravel()
+    return out
 
 
 def _memberships(a: np.ndarray, b: np.ndarray, k: int) -> sp.csr_matrix:
@@ -81,9 +117,13 @@ def linked_anchors(
         given = link if link.source < link.target else link.reversed()
         pair = (given.source, given.target)
         parts = {m: mdata.mod[m][rows[m]] for m in pair}
-        a, b = _linked_space(given, parts, {m: data[m].representation[rows[m]] for m in pair}, n_smooth)
+        own = {m: data[m].representation[rows[m]] for m in pair}
+        a, b = _linked_space(given, parts, own, n_smooth)
+        mutual = trusted(
+            mutual_neighbours(a, b, n_neighbours), own[pair[0]], own[pair[1]], n_smooth
+        )
         shape = (data[pair[0]].n_cells, data[pair[1]].n_cells)
-        found = _placed(mutual_neighbours(a, b, n_neighbours), rows[pair[0]], rows[pair[1]], shape)
+        found = _placed(mutual, rows[pair[0]], rows[pair[1]], shape)
         out[pair] = found.maximum(out[pair]) if pair in out else found
     return out
 

@@ -14,7 +14,8 @@ from cellweave_glue.fitted import FittedGlue, FittedModality, unit_rows
 from cellweave_glue.fitting import FitPlan, Run, histories, run_phases
 from cellweave_glue.graph import GuidanceGraph, build_graph
 from cellweave_glue.inputs import collect
-from cellweave_glue.training import Trainer, TrainingSettings
+from cellweave_glue.settings import TrainingSettings
+from cellweave_glue.training import Trainer
 
 if TYPE_CHECKING:
     from mudata import MuData

@@ -62,9 +62,7 @@ def _leiden(points: np.ndarray, seed: int, resolution: float) -> np.ndarray:
     return rank[codes]
 
 
-def balancing_weights(
-    embeddings: Mapping[str, np.ndarray], *, seed: int
-) -> dict[str, np.ndarray]:
+def balancing_weights(embeddings: Mapping[str, np.ndarray], *, seed: int) -> dict[str, np.ndarray]:
     """Return a weight a cell, of mean 1 in each modality.
 
     Where the clusters of a modality resemble none of another, its cells keep weight 1.
@@ -90,9 +88,7 @@ def _centres(points: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return centres
 
 
-def _joint_mass(
-    names: list[str], centres: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
+def _joint_mass(names: list[str], centres: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Sum the product of all pairwise similarities over all axes but one's own, by einsum."""
     axes = dict(zip(names, ascii_lowercase))
     operands, terms = [], []

@@ -1,4 +1,4 @@
-"""Integration consistency: do linked features rise and fall together over the joint clusters?
+"""Integration consistency: whether linked features rise and fall together.
 
 For a number of metacells the cells of all modalities are clustered together in the learned space;
 each modality's values are added up by cluster, and every link is scored by Spearman's correlation
@@ -39,9 +39,7 @@ def integration_consistency(
     A size at which fewer than three metacells hold cells of all modalities gives NaN.
     """
     smallest = min(len(e) for e in embeddings.values())
-    return {
-        n: _consistency(embeddings, data, graph, n, seed) for n in sizes if n <= smallest
-    }
+    return {n: _consistency(embeddings, data, graph, n, seed) for n in sizes if n <= smallest}
 
 
 def _consistency(

@@ -47,9 +47,7 @@ def estimate(mdata: MuData, integrator: GlueIntegrator) -> Estimate:
     )
     n_steps = 2 * schedule.max_epochs * schedule.steps_per_epoch
     entries = sum(min(integrator.batch_size, n) * f for n, f, _ in sizes.values())
-    per_step = (
-        _SECONDS_PER_STEP + _SECONDS_PER_ENTRY * entries + _SECONDS_PER_VERTEX * vertices
-    )
+    per_step = _SECONDS_PER_STEP + _SECONDS_PER_ENTRY * entries + _SECONDS_PER_VERTEX * vertices
     largest = min(max(n for n, _, _ in sizes.values()), 20_000)
     neighbours = 8 * len(sizes) * _SECONDS_PER_NEIGHBOUR_ENTRY * largest**2
     bytes_needed = (
@@ -68,6 +66,6 @@ def _features(name: str, adata: AnnData) -> int:
 
 
 def _stored(adata: AnnData) -> int:
-    counts = adata.layers["counts"] if "counts" in adata.layers else adata.X
+    counts = adata.layers.get("counts", adata.X)
     stored = getattr(counts, "nnz", None)
     return 8 * int(adata.n_obs * adata.n_vars if stored is None else stored)

@@ -70,7 +70,7 @@ class FittedGlue:
     def encode(self, modality: str, representation: np.ndarray) -> np.ndarray:
         """Return posterior means of cells."""
         self.network.eval()
-        encoder = self.network.encoders[self.known(modality)]
+        encoder = self.network.encoder(self.known(modality))
         x = torch.as_tensor(np.ascontiguousarray(representation, dtype=np.float32))
         parts = [encoder(x[i : i + _CHUNK]).mean for i in range(0, len(x), _CHUNK)]
         return torch.cat(parts).numpy()
@@ -86,7 +86,7 @@ class FittedGlue:
         code = self._batch_code(self.known(target), batch)
         v = torch.as_tensor(self.vectors[self.graph.offsets[target]])
         u = torch.as_tensor(np.ascontiguousarray(latent, dtype=np.float32))
-        decoder = self.network.decoders[target]
+        decoder = self.network.decoder(target)
         parts = []
         for i in range(0, len(u), _CHUNK):
             part = u[i : i + _CHUNK]

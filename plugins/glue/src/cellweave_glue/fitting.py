@@ -12,7 +12,8 @@ from cellweave.records import Progress
 from cellweave_glue.anchors import linked_anchors
 from cellweave_glue.balancing import balancing_weights
 from cellweave_glue.schedule import Plateau, Schedule, schedule_for
-from cellweave_glue.training import Phase, Trainer, TrainingSettings, seed_of
+from cellweave_glue.settings import Phase, TrainingSettings, seed_of
+from cellweave_glue.training import Trainer
 
 if TYPE_CHECKING:
     from mudata import MuData
@@ -139,9 +140,7 @@ def _kept(run: Run) -> dict[str, Any]:
     }
 
 
-def _resumed(
-    checkpoint: Checkpoint, trainer: Trainer, phases: Sequence[Phase]
-) -> tuple[Run, bool]:
+def _resumed(checkpoint: Checkpoint, trainer: Trainer, phases: Sequence[Phase]) -> tuple[Run, bool]:
     state = checkpoint.read()
     if state is None:
         return Run(), False

@@ -82,9 +82,7 @@ class GuidanceGraph:
         return matrix.astype(np.float32)
 
 
-def build_graph(
-    features: Mapping[str, np.ndarray], links: Sequence[FeatureLinks]
-) -> GuidanceGraph:
+def build_graph(features: Mapping[str, np.ndarray], links: Sequence[FeatureLinks]) -> GuidanceGraph:
     """Build the graph over ``features`` from links restricted to them.
 
     Links between the same pair of features given twice (two kinds of evidence) keep the larger
@@ -227,9 +225,7 @@ class EdgeSampler:
         self._keys = torch.as_tensor(np.sort(key), device=device)
         self._by_weight = _cumulative(graph.weights, device)
         plain = slice(0, 2 * graph.n_links)
-        degree = np.bincount(
-            graph.targets[plain], weights=graph.weights[plain], minlength=self._n
-        )
+        degree = np.bincount(graph.targets[plain], weights=graph.weights[plain], minlength=self._n)
         self._by_degree = _cumulative(degree, device)
 
     def draw(self, generator: torch.Generator) -> EdgeBatch:

@@ -168,35 +168,35 @@ def _modality_problems(
     return problems
 
 
-def _value_problems(
-    here: str, name: str, adata: AnnData, settings: InputSettings
-) -> list[str]:
+def _value_problems(here: str, name: str, adata: AnnData, settings: InputSettings) -> list[str]:
     likelihood = likelihood_of(name, settings)
     if likelihood not in LIKELIHOODS:
-        return [
-            f"Likelihood {likelihood!r} of {name!r} is unknown.{closest(likelihood, LIKELIHOODS)} "
-            f"Known: {one_of(LIKELIHOODS)}."
-        ]
+        near = closest(likelihood, LIKELIHOODS)
+        known = one_of(LIKELIHOODS)
+        return [f"Likelihood {likelihood!r} of {name!r} is unknown.{near} Known: {known}."]
     if likelihood == "normal":
         return []
-    counts = adata.layers["counts"]
-    values = np.asarray(counts.data if sp.issparse(counts) else counts)
+    values = _stored(adata.layers["counts"])
     place = f"{here}.layers['counts']"
     if values.size and values.min() < 0:
         return [f"{place} holds {values.min():g}. Counts cannot be negative: give raw counts."]
     odd = values != np.round(values)
     if likelihood in COUNT_LIKELIHOODS and odd.any():
-        return [
+        problem = (
             f"{place} holds {values[odd][0]:g}, which is no count ({odd.mean():.0%} of the stored "
             f"values are not whole). Give raw counts, or set likelihoods={{{name!r}: 'normal'}} "
             "to model X."
-        ]
+        )
+        return [problem]
     return []
 
 
-def _label_names(
-    mdata: MuData, names: tuple[str, ...], settings: InputSettings
-) -> tuple[str, ...]:
+def _stored(matrix: Any) -> np.ndarray:
+    values: Any = matrix.data if hasattr(matrix, "indptr") else matrix
+    return np.asarray(values)
+
+
+def _label_names(mdata: MuData, names: tuple[str, ...], settings: InputSettings) -> tuple[str, ...]:
     if settings.label_key is None:
         return ()
     having = [m for m in names if settings.label_key in mdata.mod[m].obs]
@@ -224,7 +224,7 @@ def _modality(
     matrix = adata.X if likelihood == "normal" else adata.layers["counts"]
     values = sp.csr_matrix(matrix[:, np.flatnonzero(mask)], dtype=np.float32)
     key = representation_key(name, adata, settings.use_rep)
-    assert key is not None, "check_inputs comes first"  # noqa: S101 - our own bug, not the user's
+    assert key is not None, "check_inputs comes first"
     batch, batches = _batches(adata, settings.batch_key)
     library = np.asarray(values.sum(1), dtype=np.float64).ravel()
     return ModalityInput(

@@ -5,7 +5,7 @@ embedding", Nature Biotechnology 2022. One variational autoencoder a modality, w
 are linear in feature vectors V shared through a guidance graph, and a discriminator D:
 
     max_D  E log D_m(u_m),      u_m ~ q(u | x_m),  V ~ q(V | graph)
-    min    sum_m -ELBO(x_m | u_m, V_m) / N_m + lam_graph K [-ELBO(graph | V)] + lam_align log D_m(u_m)
+    min    sum_m -ELBO(x_m | u_m, V_m) / N_m - lam_graph K ELBO(graph | V) + lam_align log D_m(u_m)
     x_mj ~ p( . | scale_j <u_m, V_j> + bias_j)
 
 Where we depart, and why (measured by ``benchmarks/bench_glue_ablation.py``):
@@ -119,7 +119,7 @@ class GlueIntegrator:
     lam_label: float = 0.02
     lam_pair: float = 0.02
     lam_anchor: float = 0.1
-    anchor_margin: float = 0.3
+    anchor_margin: float = 0.4
     n_anchor_neighbours: int = 15
     n_smooth: int = 30
     feature_floor: int = 1000
@@ -156,7 +156,9 @@ class GlueIntegrator:
         if not 0 <= self.dropout < 1:
             problems.append(f"dropout={self.dropout!r} must lie in [0, 1)")
         if not 0 <= self.validation_fraction <= 0.5:
-            problems.append(f"validation_fraction={self.validation_fraction!r} must lie in [0, 0.5]")
+            problems.append(
+                f"validation_fraction={self.validation_fraction!r} must lie in [0, 0.5]"
+            )
         if problems:
             msg = f"GlueIntegrator cannot be made: {'; '.join(problems)}. Change these arguments."
             raise ConfigError(msg)
@@ -181,7 +183,7 @@ class GlueIntegrator:
         """Return embeddings, feature vectors, history and quality of the fit."""
         from cellweave_glue.fitted import unit_rows
 
-        fitted = self._require_fitted("result")
+        fitted = self.fitted_model("result")
         offsets = fitted.graph.offsets
         return IntegrationResult(
             embeddings={m: unit_rows(z) for m, z in fitted.latents.items()},
@@ -208,14 +210,14 @@ class GlueIntegrator:
         from cellweave_glue.assembling import new_latents
         from cellweave_glue.fitted import unit_rows
 
-        fitted = self._require_fitted("transform")
+        fitted = self.fitted_model("transform")
         return {m: unit_rows(z) for m, z in new_latents(fitted, mdata).items()}
 
     def state(self) -> ComponentState:
         """Return everything that ``result``, ``transform`` and ``decode`` need."""
         from cellweave.records import ComponentState
 
-        fitted = self._require_fitted("state")
+        fitted = self.fitted_model("state")
         return ComponentState(
             component="glue",
             parameters=self.parameters(),
@@ -245,7 +247,7 @@ class GlueIntegrator:
 
         Columns are ``result().feature_names[target]``. Counts come as shares of 1 over these.
         """
-        fitted = self._require_fitted("decode")
+        fitted = self.fitted_model("decode")
         latent = fitted.latents[fitted.known(source)]
         return fitted.decode(latent, target, batch=batch)
 
@@ -263,18 +265,23 @@ class GlueIntegrator:
         from cellweave_glue.assembling import vectors_of_all
         from cellweave_glue.regulation import infer_regulation
 
-        fitted = self._require_fitted("regulatory_links")
-        models = [fitted, *(o._require_fitted("regulatory_links") for o in others)]
+        fitted = self.fitted_model("regulatory_links")
+        models = [fitted, *(other.fitted_model("regulatory_links") for other in others)]
         vectors = vectors_of_all(models)
         return infer_regulation(fitted.graph, vectors, alternative=alternative, seed=seed)
 
     def transfer_labels(
-        self, labels: Sequence[Any] | np.ndarray, *, source: str, target: str, n_neighbours: int = 30
+        self,
+        labels: Sequence[Any] | np.ndarray,
+        *,
+        source: str,
+        target: str,
+        n_neighbours: int = 30,
     ) -> Prediction:
         """Carry ``labels`` of the fitted ``source`` cells to the ``target`` cells."""
         from cellweave_glue.transfer import transfer_labels
 
-        fitted = self._require_fitted("transfer_labels")
+        fitted = self.fitted_model("transfer_labels")
         return transfer_labels(
             fitted.latents[fitted.known(source)],
             np.asarray(labels, dtype=object),
@@ -288,7 +295,7 @@ class GlueIntegrator:
         """Return the trained classifier's labels of all fitted cells of a modality."""
         from cellweave.records import Prediction
 
-        fitted = self._require_fitted("classify")
+        fitted = self.fitted_model("classify")
         shares = fitted.label_shares(fitted.latents[fitted.known(modality)])
         names = np.asarray(fitted.labels, dtype=str)
         return Prediction(
@@ -335,7 +342,8 @@ class GlueIntegrator:
             unlabelled=tuple(self.unlabelled),
         )
 
-    def _require_fitted(self, what: str) -> FittedGlue:
+    def fitted_model(self, what: str) -> FittedGlue:
+        """Return the fitted networks and graph that ``what`` needs."""
         if self._fitted is None:
             msg = f"`{what}` needs a fitted GlueIntegrator. Call `fit(mdata, links)` first."
             raise NotFittedError(msg)

@@ -32,13 +32,13 @@ class _NegativeBinomial(torch.autograd.Function):
     """NB with mean ``library * softmax(logits)``; value and gradients in one sweep."""
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]
+    def forward(
         ctx: Any,
         logits: Tensor,
         log_theta: Tensor,
         log_library: Tensor,
         counts: RowBatch,
-    ):
+    ) -> Tensor:
         """Return the mean loss, and keep the gradients."""
         log_theta = log_theta.clamp(_MIN_LOG_THETA, _MAX_LOG_THETA)
         grad = torch.empty_like(logits)
@@ -61,7 +61,7 @@ class _NegativeBinomial(torch.autograd.Function):
         return (total / ctx.n).to(logits.dtype)
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
         """Scale the kept gradients."""
         grad, grad_theta = ctx.saved_tensors
         scale = upstream / ctx.n
@@ -137,7 +137,9 @@ def nb_loss(logits: Tensor, log_theta: Tensor, log_library: Tensor, counts: RowB
     counts
         The cells' counts.
     """
-    out: Tensor = _NegativeBinomial.apply(logits, log_theta, log_library, counts)
+    out: Tensor = _NegativeBinomial.apply(  # type: ignore[no-untyped-call]
+        logits, log_theta, log_library, counts
+    )
     return out
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -100,9 +101,7 @@ class DataEncoder(nn.Module):
         super().__init__()
         self.dropout = dropout
         sizes = [n_inputs, *[n_hidden] * depth]
-        self.linears = nn.ModuleList(
-            seeded_linear(a, b, generator) for a, b in zip(sizes[:-1], sizes[1:])
-        )
+        self.linears = nn.ModuleList(seeded_linear(a, b, generator) for a, b in pairwise(sizes))
         self.norms = nn.ModuleList(nn.BatchNorm1d(size) for size in sizes[1:])
         self.mean = seeded_linear(sizes[-1], n_latent, generator)
         self.spread = seeded_linear(sizes[-1], n_latent, generator)
@@ -139,6 +138,9 @@ class GraphEncoder(nn.Module):
 
 class DataDecoder(nn.Module):
     """p(x | u, V): linear in the feature vectors, with a scale, bias and dispersion a batch."""
+
+    centre: Tensor
+    width: Tensor
 
     def __init__(self, shape: ModalityShape) -> None:
         super().__init__()
@@ -249,9 +251,7 @@ class Discriminator(nn.Module):
         super().__init__()
         self.dropout = dropout
         sizes = [n_inputs, *[n_hidden] * depth]
-        self.linears = nn.ModuleList(
-            seeded_linear(a, b, generator) for a, b in zip(sizes[:-1], sizes[1:])
-        )
+        self.linears = nn.ModuleList(seeded_linear(a, b, generator) for a, b in pairwise(sizes))
         self.out = seeded_linear(sizes[-1], n_modalities, generator)
 
     def forward(self, u: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -294,3 +294,11 @@ class GlueNetwork(nn.Module):
         self.decoders = nn.ModuleDict({m: DataDecoder(shape) for m, shape in shapes.items()})
         self.graph = GraphEncoder(n_vertices=n_vertices, n_latent=n_latent, generator=generator)
         self.classifier = seeded_linear(n_latent, n_labels, generator) if n_labels else None
+
+    def encoder(self, modality: str) -> DataEncoder:
+        """Return the encoder of a modality."""
+        return cast("DataEncoder", self.encoders[modality])
+
+    def decoder(self, modality: str) -> DataDecoder:
+        """Return the decoder of a modality."""
+        return cast("DataDecoder", self.decoders[modality])

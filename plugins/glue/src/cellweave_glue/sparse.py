@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -40,7 +40,7 @@ class SparseRows:
     n_cols: int
 
     @classmethod
-    def from_matrix(cls, matrix: sp.spmatrix | np.ndarray, *, device: str) -> SparseRows:
+    def from_matrix(cls, matrix: Any, *, device: str) -> SparseRows:
         """Copy a sparse or dense matrix to ``device``; stored zeros are dropped."""
         csr = sp.csr_matrix(matrix).astype(np.float32)
         csr.sum_duplicates()
@@ -66,7 +66,6 @@ class SparseRows:
             shape=(len(rows), self.n_cols),
         )
 
-
     def draw(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one stored column of each of ``rows`` that has any.
 
@@ -84,18 +83,18 @@ class _Propagate(torch.autograd.Function):
     """Sparse matrix times dense, with the transposed matrix at hand for the way back."""
 
     @staticmethod
-    def forward(ctx, matrix, transposed, dense):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def forward(ctx: Any, matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
         """Return ``matrix @ dense``."""
         ctx.transposed = transposed
         return matrix @ dense
 
     @staticmethod
-    def backward(ctx, gradient):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN205
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, None, Tensor]:
         """Return the gradient of ``dense`` only: the matrix is fixed."""
         return None, None, ctx.transposed @ gradient
 
 
 def propagate(matrix: Tensor, transposed: Tensor, dense: Tensor) -> Tensor:
     """Return ``matrix @ dense`` for a fixed sparse ``matrix`` and its transpose."""
-    out: Tensor = _Propagate.apply(matrix, transposed, dense)
+    out: Tensor = _Propagate.apply(matrix, transposed, dense)  # type: ignore[no-untyped-call]
     return out

@@ -16,7 +16,7 @@ of an unbroken one.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -25,9 +25,18 @@ import torch
 from torch.nn import functional
 
 from cellweave.errors import NumericalError
+from cellweave_glue.cells import (
+    CellData,
+    minibatches,
+    network_of,
+    partners_of,
+    shapes_of,
+    validation_cells,
+)
 from cellweave_glue.graph import EdgeSampler, GuidanceGraph, torch_sparse
-from cellweave_glue.model import Discriminator, Gaussian, GlueNetwork, ModalityShape
-from cellweave_glue.schedule import Plateau, Schedule
+from cellweave_glue.model import Discriminator, Gaussian
+from cellweave_glue.schedule import Plateau
+from cellweave_glue.settings import Phase, TrainingSettings, seed_of
 from cellweave_glue.sparse import RowBatch, SparseRows
 
 if TYPE_CHECKING:
@@ -36,69 +45,9 @@ if TYPE_CHECKING:
 
     from cellweave_glue.inputs import ModalityInput
 
-__all__ = ["CellData", "Phase", "Trainer", "TrainingSettings", "burn_in_noise", "seed_of"]
+__all__ = ["Trainer", "burn_in_noise"]
 
 _LARGEST_STEP = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingSettings:
-    """Hold the weights of the terms and the sizes of networks and batches."""
-
-    n_latent: int
-    n_hidden: int
-    depth: int
-    dropout: float
-    lam_graph: float
-    lam_align: float
-    lam_kl: float
-    lam_label: float
-    lam_pair: float
-    lam_anchor: float
-    anchor_margin: float
-    feature_floor: int
-    batch_size: int
-    n_negatives: int
-    learning_rate: float
-    validation_fraction: float
-    seed: int
-    device: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Phase:
-    """One of the two phases: ``aligned`` lets the noise on the discriminator's input fade."""
-
-    name: str
-    number: int
-    schedule: Schedule
-    aligned: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellData:
-    """One modality on the device."""
-
-    inputs: Tensor
-    values: SparseRows
-    log_library: Tensor
-    batch: Tensor
-    label: Tensor
-    train: Tensor
-    validation: Tensor
-
-    @classmethod
-    def of(cls, data: ModalityInput, *, held_out: np.ndarray, device: str) -> CellData:
-        """Copy a modality to the device, cells split into training and validation."""
-        return cls(
-            inputs=torch.as_tensor(data.representation, device=device),
-            values=SparseRows.from_matrix(data.values, device=device),
-            log_library=torch.as_tensor(data.log_library, device=device),
-            batch=torch.as_tensor(data.batch, device=device),
-            label=torch.as_tensor(data.label, device=device),
-            train=torch.as_tensor(np.flatnonzero(~held_out), device=device),
-            validation=torch.as_tensor(np.flatnonzero(held_out), device=device),
-        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,11 +64,6 @@ class _Sums:
 
     def means(self) -> dict[str, float]:
         return {name: value / max(self.n, 1) for name, value in self.values.items()}
-
-
-def seed_of(*parts: int) -> int:
-    """Return one 63-bit seed from several whole numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def burn_in_noise(epoch: int, *, burnin: int, aligned: bool) -> float:
@@ -156,14 +100,16 @@ class Trainer:
         self.graph = graph
         self.names = graph.modalities
         device = settings.device
-        held_out = _validation_cells(data, pairs, settings)
+        held_out = validation_cells(data, pairs, settings)
         self.cells = {
             m: CellData.of(data[m], held_out=held_out[m], device=device) for m in self.names
         }
-        self.partners = _partners(pairs, self.names, device)
+        self.partners = partners_of(pairs, self.names, device)
         generator = torch.Generator().manual_seed(seed_of(settings.seed, 101))
-        self.shapes = _shapes(data, graph)
-        self.network = _network(self.shapes, data, graph, settings, n_labels, generator).to(device)
+        self.shapes = shapes_of(data, graph)
+        self.network = network_of(self.shapes, data, graph, settings, n_labels, generator).to(
+            device
+        )
         self.discriminator = Discriminator(
             n_inputs=settings.n_latent,
             n_hidden=settings.n_hidden,
@@ -179,9 +125,7 @@ class Trainer:
             graph, n_negatives=settings.n_negatives, n_batches=32, device=device
         )
         self._anchors: dict[tuple[str, str], SparseRows] = {}
-        self.weights = {
-            m: torch.ones(len(self.cells[m].inputs), device=device) for m in self.names
-        }
+        self.weights = {m: torch.ones(len(self.cells[m].inputs), device=device) for m in self.names}
         self.optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer] = self._new_optimizers(
             1.0
         )
@@ -217,7 +161,9 @@ class Trainer:
         sums = _Sums()
         self._set_training(on=True)
         streams = {
-            m: _stream(c.train, self.settings.batch_size, phase.schedule.steps_per_epoch, generator)
+            m: minibatches(
+                c.train, self.settings.batch_size, phase.schedule.steps_per_epoch, generator
+            )
             for m, c in self.cells.items()
         }
         for step in range(phase.schedule.steps_per_epoch):
@@ -236,13 +182,12 @@ class Trainer:
         self, rows: Mapping[str, Tensor], noise: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """Teach the discriminator, then everything else, on one minibatch encoded once."""
-        posteriors = {
-            m: self._encode_rows(m, rows[m], generator) for m in self.names
-        }
+        posteriors = {m: self._encode_rows(m, rows[m], generator) for m in self.names}
         means = torch.cat([posteriors[m].mean for m in self.names])
         adversary = self._adversary_loss(means.detach(), rows, noise, generator)
         self.optimizers[1].zero_grad()
-        (self.settings.lam_align * adversary).backward()
+        scaled = self.settings.lam_align * adversary
+        scaled.backward()  # type: ignore[no-untyped-call]
         self.optimizers[1].step()
         terms = self._terms(rows, posteriors, generator)
         confusion = self._adversary_loss(means, rows, noise, generator)
@@ -256,7 +201,7 @@ class Trainer:
     def _encode_rows(
         self, modality: str, rows: Tensor, generator: torch.Generator | None
     ) -> Gaussian:
-        posterior: Gaussian = self.network.encoders[modality](
+        posterior: Gaussian = self.network.encoder(modality)(
             self.cells[modality].inputs[rows], generator
         )
         return posterior
@@ -305,7 +250,7 @@ class Trainer:
     def _data_loss(self, modality: str, u: Tensor, v: Tensor, rows: Tensor) -> Tensor:
         cells = self.cells[modality]
         values: RowBatch = cells.values.take(rows)
-        loss: Tensor = self.network.decoders[modality].loss(
+        loss: Tensor = self.network.decoder(modality).loss(
             u, v, cells.batch[rows], values, cells.log_library[rows]
         )
         return loss
@@ -316,9 +261,7 @@ class Trainer:
         if noise > 0:
             blur = torch.randn(means.shape, generator=generator, device=means.device)
             means = means + noise * 1.5 * means.detach().std(0) * blur
-        truth = torch.cat(
-            [torch.full_like(rows[m], k) for k, m in enumerate(self.names)]
-        )
+        truth = torch.cat([torch.full_like(rows[m], k) for k, m in enumerate(self.names)])
         weights = torch.cat([self.weights[m][rows[m]] for m in self.names])
         losses = functional.cross_entropy(
             self.discriminator(means, generator), truth, reduction="none"
@@ -400,7 +343,7 @@ class Trainer:
         size = self.settings.batch_size
         n_steps = max(1, math.ceil(max(len(c.validation) for c in self.cells.values()) / size))
         streams = {
-            m: _stream(c.validation, size, n_steps, generator) for m, c in self.cells.items()
+            m: minibatches(c.validation, size, n_steps, generator) for m, c in self.cells.items()
         }
         total = 0.0
         for step in range(n_steps):
@@ -413,7 +356,7 @@ class Trainer:
     def encode(self, modality: str, inputs: Tensor, *, chunk: int = 8192) -> np.ndarray:
         """Return posterior means of cells, in chunks."""
         self._set_training(on=False)
-        encoder = self.network.encoders[modality]
+        encoder = self.network.encoder(modality)
         parts = [encoder(inputs[i : i + chunk]).mean.cpu() for i in range(0, len(inputs), chunk)]
         return torch.cat(parts).numpy().astype(np.float32)
 
@@ -456,9 +399,7 @@ class Trainer:
 
     # -- inside -------------------------------------------------------------------------------
 
-    def _new_optimizers(
-        self, rate: float
-    ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    def _new_optimizers(self, rate: float) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
         return (
             torch.optim.RMSprop(self.network.parameters(), lr=rate),
             torch.optim.RMSprop(self.discriminator.parameters(), lr=rate),
@@ -498,90 +439,3 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _stream(
-    rows: Tensor, size: int, n_steps: int, generator: torch.Generator
-) -> Sequence[Tensor]:
-    """Return ``n_steps`` minibatches: shuffled sweeps over ``rows``, one after the other."""
-    size = min(size, len(rows))
-    n_sweeps = math.ceil(size * n_steps / len(rows))
-    sweeps = [
-        rows[torch.randperm(len(rows), generator=generator, device=rows.device)]
-        for _ in range(n_sweeps)
-    ]
-    return torch.cat(sweeps)[: size * n_steps].split(size)
-
-
-def _validation_cells(
-    data: Mapping[str, ModalityInput],
-    pairs: Mapping[str, np.ndarray] | None,
-    settings: TrainingSettings,
-) -> dict[str, np.ndarray]:
-    """Hold out a part of the cells; both halves of a pair fall on the same side."""
-    out = {}
-    for m in sorted(data):
-        n = data[m].n_cells
-        ids = np.arange(n) if pairs is None else pairs[m]
-        # a fixed order of ids decides, so that equal ids are treated alike in every modality
-        rng = np.random.default_rng(seed_of(settings.seed, 103))
-        order = rng.permutation(int(ids.max()) + 1)[ids]
-        n_held = int(settings.validation_fraction * n)
-        held = np.zeros(n, dtype=bool)
-        held[np.argsort(order, kind="stable")[:n_held]] = True
-        out[m] = held if n - n_held >= 2 else np.zeros(n, dtype=bool)
-    if not all(held.any() for held in out.values()):
-        return {m: np.zeros_like(held) for m, held in out.items()}
-    return out
-
-
-def _partners(
-    pairs: Mapping[str, np.ndarray] | None, names: Sequence[str], device: str
-) -> dict[tuple[str, str], Tensor]:
-    """Return, for each pair of modalities, the row in the second of each cell of the first."""
-    if pairs is None:
-        return {}
-    out = {}
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            place = np.full(max(int(p.max()) for p in pairs.values()) + 1, -1, dtype=np.int64)
-            place[pairs[b]] = np.arange(len(pairs[b]))
-            out[a, b] = torch.as_tensor(place[pairs[a]], device=device)
-    return out
-
-
-def _shapes(
-    data: Mapping[str, ModalityInput], graph: GuidanceGraph
-) -> dict[str, ModalityShape]:
-    return {
-        m: ModalityShape(
-            n_inputs=data[m].representation.shape[1],
-            n_features=len(data[m].features),
-            n_batches=len(data[m].batches),
-            likelihood=data[m].likelihood,
-        )
-        for m in graph.modalities
-    }
-
-
-def _network(
-    shapes: Mapping[str, ModalityShape],
-    data: Mapping[str, ModalityInput],
-    graph: GuidanceGraph,
-    settings: TrainingSettings,
-    n_labels: int,
-    generator: torch.Generator,
-) -> GlueNetwork:
-    network = GlueNetwork(
-        shapes=shapes,
-        n_vertices=graph.n_vertices,
-        n_latent=settings.n_latent,
-        n_hidden=settings.n_hidden,
-        depth=settings.depth,
-        dropout=settings.dropout,
-        n_labels=n_labels,
-        generator=generator,
-    )
-    for m in graph.modalities:
-        network.decoders[m].start_at(data[m].values)
-    return network

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from cellweave.errors import DataError
@@ -49,7 +50,7 @@ def transfer_labels(
     n_neighbours
         Neighbours in each modality.
     """
-    known = np.array([value is not None and value == value for value in labels])
+    known = ~pd.isna(np.asarray(labels, dtype=object))
     if len(labels) != len(reference) or not known.any():
         msg = (
             f"There are {int(known.sum())} known labels among {len(labels)} for {len(reference)} "
