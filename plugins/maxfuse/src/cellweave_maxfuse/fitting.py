@@ -20,7 +20,7 @@ from cellweave_maxfuse.matching import SoftMatching
 from cellweave_maxfuse.metacells import averaging, metacells
 from cellweave_maxfuse.pairing import PairFit, RoundSettings, Side, fuse_pair
 from cellweave_maxfuse.quality import PairQuality
-from cellweave_maxfuse.smoothing import neighbour_graph, smooth
+from cellweave_maxfuse.smoothing import neighbour_graph, neighbours, smooth
 from cellweave_maxfuse.spatial import Surroundings, with_surroundings
 
 if TYPE_CHECKING:
@@ -101,8 +101,9 @@ def fit_all(
     pairs = _pairs(links)
     total = len(cells) + len(pairs) * (settings.rounds + 1)
     report = _Reporter(progress, total)
-    grounds = {m: _ground(cells[m], mdata.mod[m], settings) for m in sorted(cells)}
-    for name in grounds:
+    grounds: dict[str, _Ground] = {}
+    for name in sorted(cells):
+        grounds[name] = _ground(cells[name], mdata.mod[name], settings)
         report("neighbours", {f"cells_{name}": float(len(cells[name].order))})
     spaces: dict[tuple[str, str], dict[str, np.ndarray]] = {}
     fits, evidence = [], {}
@@ -174,14 +175,15 @@ def _ground(cells: Cells, adata: AnnData, settings: Settings) -> _Ground:
     to_white = whitening(representation, settings.ridge)
     size = settings.metacell_size or -(-len(representation) // _UNITS_BEFORE_METACELLS)
     average, mass = None, np.ones(len(representation), dtype=np.float32)
+    found = neighbours(representation, max(settings.n_neighbors, round(1.5 * size)))
     if size > 1:
-        average, counts = averaging(metacells(representation, size))
+        average, counts = averaging(metacells(found, size))
         mass = counts.astype(np.float32)
     return _Ground(
         cells=cells,
         representation=representation,
         surroundings=surroundings,
-        graph=neighbour_graph(representation, settings.n_neighbors),
+        graph=neighbour_graph(found, settings.n_neighbors),
         whitening=to_white,
         white=(representation @ to_white).astype(np.float32),
         average=average,

@@ -10,28 +10,24 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.kernels.neighbours import nearest
-
 __all__ = ["averaging", "metacells"]
 
 
-def metacells(representation: np.ndarray, size: int) -> np.ndarray:
+def metacells(found: np.ndarray, size: int) -> np.ndarray:
     """Return the ``(n,)`` metacell of each cell, about ``size`` cells in each.
 
     Parameters
     ----------
-    representation
-        ``(n, k)`` coordinates; not changed.
+    found
+        ``(n, k)`` nearest other cells, nearest first; ``1.5 * size`` of them are used.
     size
         Wanted mean number of cells; 1 leaves every cell alone.
     """
-    n = len(representation)
-    if size <= 1 or n <= size:
-        return np.arange(n)
+    if size <= 1 or len(found) <= size:
+        return np.arange(len(found))
     # Independence thins a symmetric k-neighbour graph to about one seed in k / 1.5 cells.
-    k = max(2, min(n - 1, round(1.5 * size)))
-    found, _ = nearest(representation, k=k, exclude_self=True, exact_up_to=150_000)
-    return _joined(found, _seeds(found))
+    near = np.ascontiguousarray(found[:, : max(2, round(1.5 * size))])
+    return _joined(near, _seeds(near))
 
 
 def averaging(groups: np.ndarray) -> tuple[sp.csr_matrix, np.ndarray]:

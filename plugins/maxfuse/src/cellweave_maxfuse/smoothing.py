@@ -11,17 +11,21 @@ import scipy.sparse as sp
 
 from cellweave.kernels.neighbours import nearest
 
-__all__ = ["neighbour_graph", "smooth"]
+__all__ = ["neighbour_graph", "neighbours", "smooth"]
 
 # Exact search is a matrix product; the approximate one only pays beyond this many cells.
 _EXACT_UP_TO = 150_000
 
 
-def neighbour_graph(representation: np.ndarray, k: int) -> sp.csr_matrix:
+def neighbours(representation: np.ndarray, k: int) -> np.ndarray:
+    """Return the ``(n, k)`` nearest other cells of each cell, nearest first."""
+    k = max(min(k, len(representation) - 1), 1)
+    return nearest(representation, k=k, exclude_self=True, exact_up_to=_EXACT_UP_TO)[0]
+
+
+def neighbour_graph(found: np.ndarray, k: int) -> sp.csr_matrix:
     """Return the ``(n, n)`` averaging operator over each cell and its ``k - 1`` nearest."""
-    n = len(representation)
-    k = min(k, n)
-    found, _ = nearest(representation, k=max(k - 1, 1), exclude_self=True, exact_up_to=_EXACT_UP_TO)
+    n = len(found)
     near = np.concatenate([np.arange(n)[:, None], found[:, : k - 1]], axis=1)
     data = np.full(near.size, 1.0 / near.shape[1], dtype=np.float32)
     index = near.astype(np.int32).ravel()
