@@ -87,8 +87,10 @@ def _column(part: Part, key: str, values: pd.Series, *, is_batch: bool) -> Itera
 def _batch_is_label(
     part: Part, batch: pd.Series, label: pd.Series, keys: tuple[str, str]
 ) -> Iterator[Finding]:
-    known = batch.notna() & label.notna()
-    table = pd.crosstab(batch[known].astype(str), label[known].astype(str)).to_numpy() > 0
+    known = (batch.notna() & label.notna()).to_numpy()
+    rows, columns = (pd.factorize(v[known].astype(str).to_numpy())[0] for v in (batch, label))
+    table = np.zeros((rows.max(initial=-1) + 1, columns.max(initial=-1) + 1), dtype=bool)
+    table[rows, columns] = True
     if min(table.shape, default=0) < 2:
         return
     one_label, one_batch = (table.sum(1) == 1).all(), (table.sum(0) == 1).all()

@@ -33,8 +33,11 @@ def speaks_for(adata: AnnData, names: NameSummary, values: ValueSummary) -> str 
 
     ``rna`` here means gene expression, dissociated or in place.
     """
-    has_intervals = any(columns <= set(adata.var.columns) for columns in _INTERVAL_COLUMNS)
-    if names.share(names.peaks) > 0.5 or (has_intervals and names.share(names.ids) < 0.5):
+    columns = set(adata.var.columns)
+    # Genes carry coordinates too, for links by distance; they have a strand and known names.
+    looks_genic = "strand" in columns or names.familiar >= 8 or names.share(names.ids) >= 0.5
+    has_intervals = any(needed <= columns for needed in _INTERVAL_COLUMNS) and not looks_genic
+    if names.share(names.peaks) > 0.5 or has_intervals:
         return "atac"
     if names.share(names.masses) > 0.5:
         return "metab"
