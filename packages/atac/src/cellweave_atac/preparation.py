@@ -41,7 +41,8 @@ class AtacSettings:
         ``"glue"``, ``"muon"`` (log tf times log idf), ``"signac"`` (log of tf·idf·1e4) or
         ``"cusanovich"`` (tf times log idf).
     n_components
-        Components of the LSI; fewer when the data have fewer.
+        Components of the LSI; fewer when the data have fewer. The authors of GLUE take 100, for
+        cells of thousands of fragments; the sparser the cells, the more of them are noise.
     scaling
         ``"cells"``: z-score each cell across components (singular values unused);
         ``"components"``: z-score each component across cells, as muon and Signac do.
@@ -57,7 +58,7 @@ class AtacSettings:
     """
 
     tf_idf: TfIdf = "glue"
-    n_components: int = 100
+    n_components: int = 50
     scaling: Scaling = "cells"
     drop_depth: bool = False
     binarize: bool = False
@@ -114,7 +115,7 @@ def tf_idf(counts: sp.csr_matrix, *, kind: TfIdf = "glue") -> sp.csr_matrix:
 def lsi(
     values: sp.csr_matrix,
     *,
-    n_components: int = 100,
+    n_components: int = 50,
     scaling: Scaling = "cells",
     n_iter: int = 15,
     seed: int = 0,

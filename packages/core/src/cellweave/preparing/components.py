@@ -80,6 +80,12 @@ def _exact(values: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarra
 def _randomized(values: np.ndarray, n_components: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.decomposition import PCA
 
-    model = PCA(n_components=n_components, svd_solver="randomized", random_state=seed)
+    model = PCA(
+        n_components=n_components,
+        svd_solver="randomized",
+        iterated_power=7,
+        n_oversamples=20,
+        random_state=seed,
+    )
     model.fit(values)
     return model.components_.astype(np.float64), model.explained_variance_ratio_
