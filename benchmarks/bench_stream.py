@@ -77,14 +77,14 @@ def drop_cache(path: Path) -> None:
             os.close(descriptor)
 
 
-def timed(batches, limit: float) -> float:
-    """Return cells a second over an epoch, or over ``limit`` seconds of it."""
-    start, cells = time.perf_counter(), 0
+def timed(batches, limit: float) -> np.ndarray:
+    """Return cells a second of the clock, and of CPU time, over an epoch or ``limit`` seconds."""
+    start, used, cells = time.perf_counter(), time.process_time(), 0
     for n in batches:
         cells += n
         if time.perf_counter() - start > limit:
             break
-    return cells / (time.perf_counter() - start)
+    return cells / np.array([time.perf_counter() - start, time.process_time() - used])
 
 
 def anndata_rows(path: Path, batch: int, block: int):
@@ -181,29 +181,35 @@ def main() -> None:
             contenders["scDataset, block 64, fetch 16"] = lambda: scdataset_rows(path, 1024, 64, 16)
         except ImportError as error:
             print(f"scDataset does not take part: {error}")
-        rates = dict.fromkeys(contenders, 0.0)
+        rates = dict.fromkeys(contenders, np.zeros(2))
         for _ in range(arguments.rounds):
             for name, make in contenders.items():
                 drop_cache(path)
                 drop_cache(out)
-                rates[name] = max(rates[name], timed(make(), arguments.seconds))
+                rates[name] = np.maximum(rates[name], timed(make(), arguments.seconds))
         per_cell = store.n_values / store.n_cells
         size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
         quality = shuffle_quality(CellStream(store, **ours).order(0), batch_size=1024)
         print(
-            f"{store.n_cells} cells, {per_cell:.0f} values a cell; h5ad {path.stat().st_size / 1e9:.2f}"
+            f"{store.n_cells} cells, {per_cell:.0f} values a cell; h5ad "
+            f"{path.stat().st_size / 1e9:.1f}"
         )
         print(
             f"GB, store {size / 1e9:.2f} GB ({size / store.n_values:.2f} bytes a value), built in"
         )
         print(
-            f"{built:.1f} s; cold page cache; best of {arguments.rounds}; load {os.getloadavg()[0]:.1f}"
+            f"{built:.1f} s; cold page cache; best of {arguments.rounds}; "
+            f"load {os.getloadavg()[0]:.1f}"
         )
-        base = {n: rates[n] for n in rates if not n.startswith("ours")}
-        print(f"{'':34}{'cells/s':>10}" + "".join(f"{'x ' + n:>34}" for n in base))
+        peers = {n: r for n, r in rates.items() if not n.startswith("ours")}
+        print(f"{'cells a second of':34}{'clock':>10}{'CPU':>10}   our ratio by clock (by CPU)")
         for name, rate in rates.items():
-            ratios = "".join(f"{rate / b:34.1f}" for b in base.values())
-            print(f"{name:34}{rate:10,.0f}{ratios}")
+            text = ", ".join(
+                f"{rate[0] / p[0]:.1f} ({rate[1] / p[1]:.1f}) x {n}" for n, p in peers.items()
+            )
+            print(
+                f"{name:34}{rate[0]:10,.0f}{rate[1]:10,.0f}   {text if name not in peers else ''}"
+            )
         print(f"mixing of ours (1 = random draw): {quality:.3f}")
         for n in (arguments.memory_cells // 2, arguments.memory_cells):
             if n:

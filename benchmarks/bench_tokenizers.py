@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python benchmarks/bench_tokenizers.py --cells 4000
 
 All contenders see the same cells, take turns, and the best of several rounds counts, because a
-shared machine only ever makes a run slower. CPU time of the one thread is measured, not the clock, so that
-neighbours on the machine do not count. The limit is one pass that reads every stored byte
+shared machine only ever makes a run slower. CPU time of the one thread is measured, not the clock,
+so that neighbours on the machine do not count. The limit is one pass that reads every stored byte
 and writes as many tokens.
 """
 
@@ -137,7 +137,8 @@ def main() -> None:
     rates = {n: sizes.get(n, adata).n_obs / s for n, s in seconds.items()}
     print(f"{adata.n_obs} cells x {adata.n_vars} genes, {adata.X.nnz / adata.n_obs:.0f} values a")
     print(
-        f"cell; CPU time of one thread; NUMBA_NUM_THREADS={os.environ.get('NUMBA_NUM_THREADS', 'unset')}, load at the"
+        "cell; CPU time of one thread; "
+        f"NUMBA_NUM_THREADS={os.environ.get('NUMBA_NUM_THREADS', 'unset')}, load at the"
     )
     print(f"end {os.getloadavg()[0]:.1f}; best of {arguments.rounds} rounds")
     print(f"{'':40}{'cells/s':>12}{'ns/value':>10}{'x official':>12}")

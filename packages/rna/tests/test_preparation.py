@@ -130,7 +130,7 @@ def test_refusals_say_what_to_do(raw):
         modality.prepare(raw, settings={"n_top_gene": 5})
     with pytest.raises(ConfigError, match=r"no column 'btch'.*Did you mean 'batch'"):
         modality.prepare(raw, settings={"batch_key": "btch"})
-    with pytest.raises(ConfigError, match="span=0.0, clip=-1.0"):
+    with pytest.raises(ConfigError, match=r"span=0.0, clip=-1.0"):
         modality.prepare(raw, settings={"span": 0.0, "clip": -1.0})
     empty = raw.copy()
     lil = empty.X.tolil()
@@ -138,11 +138,11 @@ def test_refusals_say_what_to_do(raw):
     empty.X = sp.csr_matrix(lil)
     with pytest.raises(DataError, match=r"1 cells without any count.*min_genes=1"):
         modality.prepare(empty)
-    with pytest.raises(DataError, match="left 0 of 300 cells"):
+    with pytest.raises(DataError, match=r"left 0 of 300 cells"):
         modality.prepare(raw, settings={"min_genes": 10**6})
     halves = raw.copy()
     halves.X = halves.X * 0.5
-    with pytest.raises(DataError, match="not a whole number"):
+    with pytest.raises(DataError, match=r"not a whole number"):
         modality.prepare(halves)
 
 

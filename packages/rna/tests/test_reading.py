@@ -29,9 +29,9 @@ def test_loom(tmp_path):
 def test_what_is_no_loom_is_named(tmp_path):
     path = tmp_path / "other.loom"
     path.write_bytes(b"not hdf5")
-    with pytest.raises(UnreadableFileError, match="Cannot read .*other.loom"):
+    with pytest.raises(UnreadableFileError, match=r"Cannot read .*other.loom"):
         RnaModality().read(path)
     with h5py.File(path, "w") as file:
         file["matrix"] = np.zeros((2, 2))
-    with pytest.raises(UnreadableFileError, match="lacks row_attrs, col_attrs"):
+    with pytest.raises(UnreadableFileError, match=r"lacks row_attrs, col_attrs"):
         RnaModality().read(path)

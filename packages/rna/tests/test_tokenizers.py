@@ -115,10 +115,10 @@ def test_gene_sets_are_means_over_members(cells, tmp_path, keep_empty):
 def test_gmt_is_checked(cells, tmp_path):
     path = tmp_path / "bad.gmt"
     path.write_text("A\td\tx\nA\td\ty\n")
-    with pytest.raises(UnreadableFileError, match="Line 2 of .* names 'A' again"):
+    with pytest.raises(UnreadableFileError, match=r"Line 2 of .* names 'A' again"):
         read_gmt(path)
     path.write_text("A\td\tother1\tother2\tother3\tother4\tother5\n")
-    with pytest.raises(DataError, match="No set of .* holds 5 of the 90 measured genes"):
+    with pytest.raises(DataError, match=r"No set of .* holds 5 of the 90 measured genes"):
         made.GeneSetTokenizer(gmt=str(path)).fit(cells).encode(cells)
 
 

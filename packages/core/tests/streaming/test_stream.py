@@ -177,7 +177,7 @@ def test_damaged_files_are_named(paths, tmp_path):
 def test_dense_files_are_refused_with_the_cure(cells, tmp_path):
     dense = anndata.AnnData(cells.X.toarray(), obs=cells.obs, var=cells.var)
     dense.write_h5ad(tmp_path / "dense.h5ad")
-    with pytest.raises(DataError, match="Rewrite it"):
+    with pytest.raises(DataError, match=r"Rewrite it"):
         CellFiles([tmp_path / "dense.h5ad"])
 
 
@@ -193,16 +193,16 @@ def test_bad_indices_in_a_file_are_named_by_cell(cells, tmp_path):
 
 
 def test_foreign_vocabulary_is_refused(paths):
-    with pytest.raises(DataError, match="shares no feature"):
+    with pytest.raises(DataError, match=r"shares no feature"):
         CellFiles(paths, features=["ENSG1", "ENSG2"])
 
 
 def test_settings_are_checked(store):
-    with pytest.raises(ConfigError, match="batch_size=0"):
+    with pytest.raises(ConfigError, match=r"batch_size=0"):
         CellStream(store, batch_size=0)
-    with pytest.raises(ConfigError, match="rank=3"):
+    with pytest.raises(ConfigError, match=r"rank=3"):
         CellStream(store, rank=3, n_ranks=3)
-    with pytest.raises(ConfigError, match="keeps no column 'batc'. Did you mean 'batch'"):
+    with pytest.raises(ConfigError, match=r"keeps no column 'batc'. Did you mean 'batch'"):
         store.codes("batc", np.arange(3))
 
 

@@ -130,7 +130,7 @@ def test_factors_by_group_drop_what_a_group_never_measured(peaks):
     lone.obs["technology"] = "one"
     assert not np.isin(tokenizer.encode(lone).ids, tokenizer.table.ids[:50]).any()
     lone.obs["technology"] = "three"
-    with pytest.raises(DataError, match="no factors for 'three'"):
+    with pytest.raises(DataError, match=r"no factors for 'three'"):
         tokenizer.encode(lone)
 
 
@@ -180,7 +180,7 @@ def test_a_cell_named_twice_cannot_be_matched():
     twice = Tokens(
         offsets=np.array([0, 1, 2]), ids=np.zeros(2, np.int32), obs_names=np.array(["a", "a"])
     )
-    with pytest.raises(DataError, match="holds the cell 'a' more than once"):
+    with pytest.raises(DataError, match=r"holds the cell 'a' more than once"):
         combine_tokens({"rna": twice}, {"rna": Vocabulary(names=("x",))})
 
 
@@ -189,20 +189,20 @@ def test_texts_of_refusals(peaks, tmp_path):
         RankTokenizer(start=True, max_length=1, overflow="x")
     with pytest.raises(NotFittedError, match=r"'rank' is not fitted\. Call fit"):
         _ = RankTokenizer().vocabulary
-    with pytest.raises(StateMismatchError, match="a state of 'other'. Expected one of 'rank'"):
+    with pytest.raises(StateMismatchError, match=r"a state of 'other'. Expected one of 'rank'"):
         RankTokenizer.from_state(ComponentState(component="other", parameters={}))
-    with pytest.raises(ConfigError, match="var has no column 'ensembl'"):
+    with pytest.raises(ConfigError, match=r"var has no column 'ensembl'"):
         RankTokenizer(names_from="ensembl").fit(peaks)
     bad = peaks.copy()
     bad.X.data[3] = -1
     with pytest.raises(DataError, match=r"X\[0, \d+\] = -1.*raw counts"):
         RankTokenizer().fit(peaks).encode(bad)
-    with pytest.raises(DataError, match="ids are not 0 … 1 once each"):
+    with pytest.raises(DataError, match=r"ids are not 0 … 1 once each"):
         table_from_ids({"a": 0, "b": 2}, special={})
 
 
 def test_duplicate_features_are_refused(peaks):
     tokenizer = RankTokenizer().fit(peaks)
     twice = anndata.AnnData(peaks.X, var=pd.DataFrame(index=["p0", *peaks.var_names[:-1]]))
-    with pytest.raises(DataError, match="Two columns carry the same feature name"):
+    with pytest.raises(DataError, match=r"Two columns carry the same feature name"):
         tokenizer.encode(twice)

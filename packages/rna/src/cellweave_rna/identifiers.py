@@ -185,7 +185,8 @@ def read_orthologues(
     source, target
         Numbers of the columns with the names to map from and to.
     """
-    path, found = Path(path), {}
+    path = Path(path)
+    found: dict[str, list[str]] = {}
     try:
         with _opened(path) as file:
             for row in _rows(file):
@@ -294,7 +295,7 @@ def _gtf_genes(file: IO[str]) -> Iterable[tuple[str, str, str, str]]:
             continue
         found = dict(_ATTRIBUTE.findall(parts[8]))
         if "gene_id" in found:
-            yield found["gene_id"], found.get("gene_name", found["gene_id"]), "", parts[0]
+            yield found["gene_id"], str(found.get("gene_name", found["gene_id"])), "", parts[0]
 
 
 def _table_genes(file: IO[str]) -> Iterable[tuple[str, str, str, str]]:

@@ -80,7 +80,7 @@ def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR091
     ends = np.empty(_LARGEST_COUNT, dtype=np.int64)
     for i in range(len(starts)):
         first, stop = indptr[i], indptr[i + 1]
-        n, largest, whole = 0, 0, True
+        n, largest, whole = 0, np.int64(0), True
         for k in range(first, stop):
             value = data[k]
             if tokens[indices[k]] < 0 or value == 0:
@@ -100,12 +100,12 @@ def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR091
             )  # fmt: skip
             continue
         n_distinct, seen = 0, 0
-        for count in range(1, largest + 1):
-            if histogram[count] > 0:
-                seen += histogram[count]
-                histogram[count] = 0
-                distinct[n_distinct] = count
-                level[n_distinct] = _transformed(count, totals[i], target, use_log)
+        for step in range(1, largest + 1):
+            if histogram[step] > 0:
+                seen += histogram[step]
+                histogram[step] = 0
+                distinct[n_distinct] = step
+                level[n_distinct] = _transformed(step, totals[i], target, use_log)
                 ends[n_distinct] = seen
                 n_distinct += 1
         if n == 0:

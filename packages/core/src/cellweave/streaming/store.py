@@ -143,7 +143,7 @@ class CellStore:
             return
         if name not in self._files:
             self._files[name] = os.open(self.path / name, os.O_RDONLY)
-        view = memoryview(out[at : at + n]).cast("B")
+        view = out[at : at + n].view(np.uint8).data
         size, done = out.itemsize, 0
         while done < len(view):
             got = os.preadv(self._files[name], [view[done:]], first * size + done)

@@ -186,8 +186,8 @@ def _check_parts(parts: Mapping[str, Tokens], vocabularies: Mapping[str, Vocabul
         cells, counts = np.unique(np.asarray(part.obs_names, dtype=str), return_counts=True)
         if np.any(counts > 1):
             msg = (
-                f"Modality {name!r} holds the cell {str(cells[np.argmax(counts)])!r} more than once. "
-                "Cells are matched by name: make names unique."
+                f"Modality {name!r} holds the cell {str(cells[np.argmax(counts)])!r} more than "
+                "once. Cells are matched by name: make names unique."
             )
             raise DataError(msg)
 
