@@ -100,7 +100,13 @@ def joint(
     import pandas as pd
 
     modalities = tuple(sorted(data.embeddings))
-    labels = data.labels if with_labels and data.labels is not None else {}
+    labels = (data.labels if with_labels else None) or {}
+    if with_labels and (unlabelled := [m for m in modalities if m not in labels]):
+        msg = (
+            f"cell types of {unlabelled[0]!r} are not known; give `labels` for "
+            f"{', '.join(modalities)}"
+        )
+        raise DataError(msg)
     kept = {m: _usable(data, m, labels.get(m), with_labels) for m in modalities}
     n_all = sum(len(data.embeddings[m]) for m in modalities)
     rows, drawn = _draw(kept, max_cells, data.seed, per_modality=per_modality)
