@@ -90,6 +90,8 @@ def bi_order_cca(
     z = start
     history: dict[str, list[float]] = {"change": [], "cell_trace": [], "feature_trace": []}
     for turn in range(settings.max_iterations):
+        if not (np.isfinite(z).all() and np.isfinite(z.T @ y).all()):
+            raise NumericalError(_where(turn))
         u, d, v = _cell_side(qx, rx, z, settings.n_components)
         s, e, r = _feature_side(z, y, settings.n_components)
         by_cells, by_features = v @ (u.T @ x), (y @ r) @ s.T
@@ -101,8 +103,6 @@ def bi_order_cca(
         values = {"change": change, "cell_trace": float(d.sum()), "feature_trace": float(e.sum())}
         for name, value in values.items():
             history[name].append(value)
-        if not np.isfinite(change):
-            raise NumericalError(_where(turn))
         if report is not None:
             report(turn + 1, values)
         if change < settings.tolerance:
@@ -137,6 +137,7 @@ def _size(matrix: np.ndarray) -> float:
 
 def _where(turn: int) -> str:
     return (
-        f"The transition matrix holds NaN or infinity after turn {turn + 1}. Expected numbers: "
-        "look for extreme values in the linked features or the representation."
+        f"The transition matrix, or its product with the other features, holds NaN or infinity in "
+        f"turn {turn + 1}. Expected numbers: look for extreme values in the linked features or the "
+        "representation."
     )

@@ -46,7 +46,8 @@ def impute_features(
     at = np.arange(adata.n_vars) if features is None else _positions(adata.var_names, features)
     whole: Any = adata.X
     values = whole[:, at]
-    values = values.tocsr() if sp.issparse(values) else np.asarray(values)
+    if sp.issparse(values):
+        values = sp.csr_matrix(values)
     return imputed(values, state.arrays[f"{target}/scores"], state.arrays[f"{source}/scores"])
 
 
