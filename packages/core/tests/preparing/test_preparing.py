@@ -23,7 +23,8 @@ from cellweave.records import Preparation
 def test_components_equal_an_exact_decomposition(shape, monkeypatch):
     monkeypatch.setattr("cellweave.preparing.components._BLOCK", 7)
     rng = np.random.default_rng(0)
-    values = (rng.normal(size=shape) * np.geomspace(30, 0.1, shape[1])).astype("f4")
+    hidden = rng.normal(size=(shape[0], 6)) * np.geomspace(30, 1, 6)
+    values = (hidden @ rng.normal(size=(6, shape[1])) + rng.normal(size=shape)).astype("f4")
     scores, loadings, share = principal_components(values, 4, seed=0)
     centred = values.astype(float) - values.mean(0, dtype=float)
     left, singular, right = np.linalg.svd(centred, full_matrices=False)
