@@ -1,9 +1,9 @@
 """Cell-type annotation from any embedding, with types that training never saw flagged.
 
 Fit on labelled cells, predict for others: the label, its probability, and how unlike all training
-cells a cell is. A threshold on the latter is calibrated on held-out training cells, so that a stated
-share of known cells is called unknown by mistake. Baselines stand beside every score: the commonest
-type, and logistic regression on principal components of the features themselves.
+cells a cell is. A threshold on the latter is calibrated on held-out training cells, so that a
+stated share of known cells is called unknown by mistake. Baselines stand beside every score: the
+commonest type, and logistic regression on principal components of the features themselves.
 """
 
 from __future__ import annotations
@@ -17,12 +17,21 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 
-from cellweave.errors import ConfigError, DataError, NotFittedError
+from cellweave.errors import ConfigError, DataError
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.classification import classification_scores, novelty_auroc
-from cellweave_tasks.classifiers import Classifier, as_dense, make_classifier
-from cellweave_tasks.features import column_of, features_of, fingerprints, labels_of
+from cellweave_tasks.classifiers import Classifier, make_classifier
+from cellweave_tasks.features import (
+    aligned,
+    as_dense,
+    column_of,
+    features_of,
+    fingerprints,
+    labels_of,
+    most_variable,
+)
 from cellweave_tasks.ontology import Ontology
+from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 from cellweave_tasks.splits import by_fraction, refuse_leaks
 
 if TYPE_CHECKING:
@@ -31,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["UNKNOWN", "AnnotationTask"]
 
 UNKNOWN = "unknown"
-_VERSION = "0.1.0"
+_MOST_COLUMNS = 2000
 _BASELINE_COMPONENTS = 50
 
 
@@ -51,6 +60,7 @@ class _Fitted:
     baselines: Mapping[str, _Trained]
     reduction: TruncatedSVD | None
     var_names: np.ndarray
+    columns: np.ndarray
     cells: np.ndarray
     width: int
     groups: np.ndarray | None
@@ -62,7 +72,7 @@ class AnnotationTask:
     Parameters
     ----------
     use_rep
-        ``obsm`` key of an embedding; ``None`` takes ``X``.
+        ``obsm`` key of an embedding; ``None`` takes the 2 000 most variable columns of ``X``.
     label_key
         ``obs`` column of types.
     group_key
@@ -99,9 +109,7 @@ class AnnotationTask:
         label_ids: dict[str, str] | None = None,
         seed: int = 0,
     ) -> None:
-        self._parameters: dict[str, Any] = {
-            k: v for k, v in locals().items() if k not in ("self", "__class__")
-        }
+        self._parameters: dict[str, Any] = arguments_of(locals())
         if not 0 <= unknown_rate < 1:
             msg = f"unknown_rate is {unknown_rate!r}. Expected a share from 0 to below 1."
             raise ConfigError(msg)
@@ -119,19 +127,22 @@ class AnnotationTask:
     def fit(self, adata: AnnData) -> Self:
         """Learn from labelled cells and return ``self``."""
         labels = labels_of(adata, self.label_key)
-        features = features_of(adata, self.use_rep)
         groups = column_of(adata, self.group_key) if self.group_key else None
         values = features_of(adata, None)
+        columns = most_variable(values, _MOST_COLUMNS)
+        raw = values[:, columns] if self.use_rep is None else features_of(adata, self.use_rep)
+        features = as_dense(raw)
         reduction = self._reduction(values)
-        baselines = {"majority": self._train("majority", as_dense(features), labels)}
+        baselines = {"majority": self._train("majority", features, labels)}
         if reduction is not None:
             reduced = reduction.transform(values)
             baselines["linear on PCA of X"] = self._train("linear", reduced, labels)
         self._fitted = _Fitted(
-            own=self._train(self.method, as_dense(features), labels),
+            own=self._train(self.method, features, labels),
             baselines=baselines,
             reduction=reduction,
             var_names=np.asarray(adata.var_names, dtype=str),
+            columns=columns,
             cells=fingerprints(features),
             width=features.shape[1],
             groups=groups,
@@ -140,7 +151,7 @@ class AnnotationTask:
 
     def predict(self, adata: AnnData) -> Prediction:
         """Predict for every cell: label (or ``unknown``), probability, class probabilities."""
-        fitted = self._need_fit()
+        fitted = need_fit(self._fitted, "AnnotationTask")
         features = self._checked(adata, fitted)
         label, confidence, novelty, probabilities = _apply(fitted.own, features)
         flagged = np.where(novelty > fitted.own.threshold, UNKNOWN, label)
@@ -158,12 +169,12 @@ class AnnotationTask:
 
         Types that training never saw count for ``novel_auroc`` and ``unknown_recall`` alone.
         """
-        fitted = self._need_fit()
+        fitted = need_fit(self._fitted, "AnnotationTask")
         features = self._checked(adata, fitted)
         truth = labels_of(adata, self.label_key)
         refuse_leaks(
             train_cells=fitted.cells,
-            test_cells=fingerprints(features_of(adata, self.use_rep)),
+            test_cells=fingerprints(features),
             train_groups=fitted.groups,
             test_groups=column_of(adata, self.group_key) if self.group_key else None,
             group_key=self.group_key or "",
@@ -173,7 +184,7 @@ class AnnotationTask:
         for name, trained in fitted.baselines.items():
             seen = features
             if name != "majority" and fitted.reduction is not None:
-                seen = fitted.reduction.transform(self._aligned(adata, fitted))
+                seen = fitted.reduction.transform(aligned(adata, fitted.var_names))
             items += self._score(trained, seen, truth, name, ontology)
         return Scores(items=tuple(items), provenance=self._provenance())
 
@@ -240,7 +251,7 @@ class AnnotationTask:
 
     def _checked(self, adata: AnnData, fitted: _Fitted) -> np.ndarray:
         if self.use_rep is None:
-            return as_dense(self._aligned(adata, fitted))
+            return as_dense(aligned(adata, fitted.var_names)[:, fitted.columns])
         features = as_dense(features_of(adata, self.use_rep))
         if features.shape[1] != fitted.width:
             msg = (
@@ -250,39 +261,8 @@ class AnnotationTask:
             raise DataError(msg)
         return features
 
-    def _aligned(self, adata: AnnData, fitted: _Fitted) -> np.ndarray | sp.csr_matrix:
-        """Return ``X`` with the columns of training, zero where a feature is missing."""
-        names = np.asarray(adata.var_names, dtype=str)
-        if np.array_equal(names, fitted.var_names):
-            return features_of(adata, None)
-        import pandas as pd
-
-        at = pd.Index(names).get_indexer(fitted.var_names)
-        if not (at >= 0).any():
-            msg = (
-                f"None of the {len(fitted.var_names)} features of training, e.g. "
-                f"{fitted.var_names[0]!r}, is among the {len(names)} of these cells, e.g. "
-                f"{names[0]!r}. Map the identifiers first."
-            )
-            raise DataError(msg)
-        matrix = sp.csc_matrix(features_of(adata, None))
-        picked = matrix[:, np.maximum(at, 0)]
-        return sp.csr_matrix(picked @ sp.diags((at >= 0).astype(np.float32)))
-
-    def _need_fit(self) -> _Fitted:
-        if self._fitted is None:
-            msg = "AnnotationTask has learnt nothing yet. Call `fit(adata)` first."
-            raise NotFittedError(msg)
-        return self._fitted
-
     def _provenance(self) -> Provenance:
-        return Provenance(
-            component="tasks.annotation",
-            version=_VERSION,
-            parameters=self._parameters,
-            seed=self.seed,
-            versions={"numpy": np.__version__},
-        )
+        return provenance_of("tasks.annotation", self._parameters, self.seed)
 
 
 def _apply(

@@ -82,7 +82,7 @@ def expected_calibration_error(correct: np.ndarray, confidence: np.ndarray) -> f
 
 
 def novelty_auroc(is_novel: np.ndarray, novelty: np.ndarray) -> float | None:
-    """Return how well ``novelty`` ranks novel cells above known ones; ``None`` if one kind lacks."""
+    """Return how well ``novelty`` ranks novel cells above known ones; ``None`` without both."""
     if is_novel.all() or not is_novel.any():
         return None
     return float(roc_auc_score(is_novel, novelty))

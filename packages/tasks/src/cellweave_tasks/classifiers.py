@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Protocol, Self
 
 import numpy as np
-import scipy.sparse as sp
 from sklearn.linear_model import LogisticRegression
 
 from cellweave.errors import ConfigError, closest, one_of
@@ -188,8 +187,3 @@ def make_classifier(name: str, *, seed: int = 0) -> Classifier:
         return Majority()
     msg = f"Unknown method {name!r}.{closest(name, CLASSIFIERS)} Available: {one_of(CLASSIFIERS)}."
     raise ConfigError(msg)
-
-
-def as_dense(features: np.ndarray | sp.csr_matrix) -> np.ndarray:
-    """Return a dense block; classifiers here see embeddings or a few thousand columns."""
-    return features.toarray() if sp.issparse(features) else np.asarray(features)

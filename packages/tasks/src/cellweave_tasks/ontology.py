@@ -1,7 +1,7 @@
 """The Cell Ontology as a graph: distance of a wrong label from the right one.
 
-LCAD (lowest common ancestor distance): for each misclassified cell the length of the shortest path
-from the lowest common ancestor of truth and prediction down to the truth; the mean over these cells.
+LCAD (lowest common ancestor distance): for each misclassified cell the length of the shortest
+path from the lowest common ancestor of truth and prediction down to the truth; the mean over these.
 """
 
 from __future__ import annotations
