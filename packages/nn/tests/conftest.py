@@ -83,14 +83,19 @@ def trained_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     cells = folder / "cells.h5ad"
     make_cells(150).write_h5ad(cells)
-    parameters = {"width": 16, "depth": 2, "heads": 2, "values": "continuous", "pooling": "cls"}
+    parameters = {"width": 16, "depth": 2, "heads": 2, "values": "continuous"}
     config = PretrainConfig.model_validate(
         {
             "data": str(cells),
             "output": str(folder / "run"),
             "encoder": {"name": "nn.transformer", "parameters": parameters},
             "objectives": {"mvc": {"name": "nn.cell_conditioned", "parameters": {"fraction": 0.3}}},
-            "training": {"steps": 80, "cells_per_slot": 30, "learning_rate": 1e-2, "device": "cpu"},
+            "training": {
+                "steps": 120,
+                "cells_per_slot": 30,
+                "learning_rate": 1e-2,
+                "device": "cpu",
+            },
             "card": {"title": "Tiny", "licence": "CC0-1.0"},
         }
     )

@@ -42,7 +42,7 @@ def test_pretrain_then_runs(config, tmp_path, trained_run, capsys):
     shown = capsys.readouterr().out
     assert "training.steps" in shown
     table = compare_runs(pair)
-    assert table["training.steps"] == [12, 80]
+    assert table["training.steps"] == [12, 120]
     assert "training.warmup" not in table
     assert len(list_runs(tmp_path)) == 1
 

@@ -77,7 +77,7 @@ def test_gene_embeddings_and_attention(model, adata):
     assert contextual.names.tolist() == [f"g{i}" for i in range(30)]
     cells = list(model.attention(adata[:3].copy()))
     assert [c.name for c in cells] == ["cell0", "cell1", "cell2"]
-    assert cells[0].ids[0] == -1
+    assert cells[0].ids.tolist() == model.tokenizer.encode(adata[:1]).ids.tolist()
     assert cells[0].weights[1].shape == (2, len(cells[0].ids), len(cells[0].ids))
     np.testing.assert_allclose(cells[0].weights[0].sum(-1), 1.0, atol=1e-5)
 
@@ -115,8 +115,10 @@ def changed(model, tmp_path, **changes):
 
 
 def test_a_load_is_strict(model, tmp_path):
-    with pytest.raises(StateMismatchError, match=r"Missing: encoder\.cls\. Not used: extra"):
-        load_model(changed(model, tmp_path, drop="encoder.cls"))
+    with pytest.raises(
+        StateMismatchError, match=r"Missing: encoder\.input\.norm\.bias\. Not used: extra"
+    ):
+        load_model(changed(model, tmp_path, drop="encoder.input.norm.bias"))
 
 
 def test_a_config_names_components_and_nothing_else(model, tmp_path):

@@ -281,7 +281,9 @@ def test_nan_in_the_data_is_refused_before_the_first_step(cells, tmp_path):
     adata = anndata.read_h5ad(cells)
     adata.X.data[3] = np.nan
     adata.write_h5ad(cells)
-    with pytest.raises(DataError, match="1 values are NaN or infinite, first in cell 'cell0'"):
+    with pytest.raises(
+        DataError, match="1 values are negative, NaN or infinite, first nan in cell 'cell0'"
+    ):
         pretrain(config(cells, tmp_path / "run"))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, NotFittedError, StateMismatchError
-from cellweave.records import ComponentState, Tokens, Vocabulary
+from cellweave.records import ComponentState, Provenance, Tokens, Vocabulary
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -89,6 +89,7 @@ class NonzeroTokenizer:
             msg = f"None of the {adata.n_vars} features ({shown} …) is in the vocabulary. "
             raise DataError(msg + "Use the names the tokenizer was fitted with.")
         matrix = sp.csr_matrix(matrix[:, known[np.argsort(ids[known], kind="stable")]])
+        _check_values(matrix, adata.obs_names)
         values, offsets, columns = self._entries(matrix)
         token_ids = np.sort(ids[known])[columns].astype(np.int32)
         tokens = Tokens(
@@ -96,6 +97,9 @@ class NonzeroTokenizer:
             ids=token_ids,
             obs_names=adata.obs_names.to_numpy(dtype=str),
             values=values.astype(np.float32),
+            provenance=Provenance(
+                component=_NAME, version=_version(), parameters=self._parameters()
+            ),
         )
         return self._ordered(tokens)
 
@@ -159,4 +163,24 @@ class NonzeroTokenizer:
             ids=tokens.ids[kept],
             obs_names=tokens.obs_names,
             values=tokens.values[kept],
+            provenance=tokens.provenance,
         )
+
+
+def _check_values(matrix: sp.csr_matrix, names: Any) -> None:
+    """Refuse NaN, infinity and negative values: zero would not mean absent any more."""
+    wrong = np.flatnonzero(~np.isfinite(matrix.data) | (matrix.data < 0))
+    if len(wrong):
+        cell = int(np.searchsorted(matrix.indptr, wrong[0], side="right")) - 1
+        msg = (
+            f"{len(wrong)} values are negative, NaN or infinite, first {matrix.data[wrong[0]]!s} "
+            f"in cell {str(names[cell])!r}. Expected counts or log-normalised values, not scaled "
+            "ones. Choose another layer."
+        )
+        raise DataError(msg)
+
+
+def _version() -> str:
+    import cellweave_nn
+
+    return cellweave_nn.__version__
