@@ -2,8 +2,8 @@
 
 Run alone::
 
-    python benchmarks/bench_maxfuse_bindsc.py                 # closed-form CCA, growth on simulation
-    CELLWEAVE_DATA=folder python benchmarks/bench_maxfuse_bindsc.py  # and real data, with ablations
+    python benchmarks/bench_maxfuse_bindsc.py                 # closed-form CCA, growth
+    CELLWEAVE_DATA=folder python benchmarks/bench_maxfuse_bindsc.py  # real data, ablations
     python benchmarks/bench_maxfuse_bindsc.py --cells 100000  # one size, both methods
 
 ``CELLWEAVE_DATA`` is laid out as in the tests: ``cite_pbmc10k_10x``, ``snare_mouse_cortex`` and
@@ -295,7 +295,8 @@ def bench_growth(sizes):
             grows = f"{np.log(cpu / last[1]) / np.log(n / last[0]):8.2f}" if last else f"{'':8s}"
             before[name] = (n, cpu)
             print(
-                f"{n:10d} {name:8s} {wall / 60:8.2f} {cpu / 60:8.2f} {peak:8.2f} {grows}  {right:.3f}",
+                f"{n:10d} {name:8s} {wall / 60:8.2f} {cpu / 60:8.2f} {peak:8.2f} {grows}  "
+                f"{right:.3f}",
                 flush=True,
             )
 

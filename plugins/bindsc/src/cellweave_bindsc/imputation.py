@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from cellweave.errors import DataError, closest, one_of
 from cellweave_bindsc.features import imputed
@@ -45,10 +44,7 @@ def impute_features(
         raise DataError(msg)
     at = np.arange(adata.n_vars) if features is None else _positions(adata.var_names, features)
     whole: Any = adata.X
-    values = whole[:, at]
-    if sp.issparse(values):
-        values = sp.csr_matrix(values)
-    return imputed(values, state.arrays[f"{target}/scores"], state.arrays[f"{source}/scores"])
+    return imputed(whole[:, at], state.arrays[f"{target}/scores"], state.arrays[f"{source}/scores"])
 
 
 def _positions(names: Any, features: Sequence[str]) -> np.ndarray:
