@@ -1,0 +1,199 @@
+"""GLUE beside the official scglue on the same prepared cells: quality, CPU seconds, peak memory.
+
+    export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+    export CELLWEAVE_DATA=...      # a folder with cite_pbmc10k_10x, snare_mouse_cortex, draws
+    python benchmarks/bench_peers_glue.py --data cite,snare --seeds 0,1,2
+    python benchmarks/bench_peers_glue.py --official-python .../bin/python --official-epochs 25
+
+Ours runs at its defaults, the pairing hidden. The official package runs in an environment of its
+own (``pip install scglue``) on the same representations, counts and links; without
+``--official-epochs`` on its full schedule, which takes hours. Every run is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+_COLUMNS = ("foscttm_eu", "foscttm_cos", "transfer_eu", "transfer_cos")
+
+
+def run_ours(name: str, draw: bool, seed: int, settings: dict) -> dict:
+    import glue_real_data
+
+    from cellweave_glue import GlueIntegrator
+
+    case = glue_real_data.load(name, draw=draw)
+    integrator = GlueIntegrator(seed=seed, **settings)
+    told = integrator.estimate(case.mdata)
+    start, wall = time.process_time(), time.perf_counter()
+    result = integrator.fit(case.mdata, case.links).result()
+    spent = time.process_time() - start
+    found = glue_real_data.scores(case, result.embeddings["rna"], result.embeddings[case.other])
+    return {
+        **found,
+        "cpu": spent,
+        "wall": time.perf_counter() - wall,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "told": told.seconds,
+        "consistency": result.quality.get("consistency_20", float("nan")),
+        "advice": len(result.advice),
+    }
+
+
+def hand_over(name: str, draw: bool, folder: Path) -> None:
+    """Write what the official package reads: a h5ad a modality, and the links."""
+    import glue_real_data
+    import numpy as np
+
+    from cellweave_glue.inputs import InputSettings, collect
+
+    case = glue_real_data.load(name, draw=draw)
+    settings = InputSettings(use_rep={}, likelihoods={})
+    data, links, _ = collect(case.mdata, case.links, settings)
+    for modality, d in data.items():
+        adata = case.mdata.mod[modality][:, d.features].copy()
+        adata.obsm["rep"] = d.representation
+        adata.var["highly_variable"] = True
+        for slot in (adata.uns, adata.varm, adata.obsp):
+            slot.clear()
+        adata.write_h5ad(folder / f"{modality}.h5ad")
+    frames = [link.to_frame() for link in links]
+    for link, frame in zip(links, frames):
+        frame["source"] = f"{link.source}:" + frame["source"]
+        frame["target"] = f"{link.target}:" + frame["target"]
+    frames[0].to_csv(folder / "links.csv", index=False)
+    np.savez(folder / "truth.npz", partner=case.partner, labels=case.labels, other=case.other)
+
+
+def run_official(folder: Path, seed: int, epochs: int | None) -> dict:
+    """Fit scglue on what :func:`hand_over` wrote; runs under the other Python."""
+    import anndata
+    import networkx as nx
+    import numpy as np
+    import pandas as pd
+    import scglue
+
+    parts = {p.stem: anndata.read_h5ad(p) for p in sorted(folder.glob("*.h5ad"))}
+    for name, adata in parts.items():
+        adata.var_names = f"{name}:" + adata.var_names
+        model = "NBMixture" if name == "prot" else "NB"
+        scglue.models.configure_dataset(
+            adata, model, use_highly_variable=True, use_layer="counts", use_rep="rep"
+        )
+    graph = nx.MultiDiGraph()
+    for row in pd.read_csv(folder / "links.csv").itertuples():
+        for a, b, kind in ((row.source, row.target, "fwd"), (row.target, row.source, "rev")):
+            graph.add_edge(a, b, key=kind, weight=row.weight, sign=row.sign, type=kind)
+    for adata in parts.values():
+        for vertex in adata.var_names:
+            graph.add_edge(vertex, vertex, key="loop", weight=1.0, sign=1, type="loop")
+    limits = {} if epochs is None else {"max_epochs": epochs, "align_burnin": max(1, epochs // 6)}
+    start, wall = time.process_time(), time.perf_counter()
+    glue = scglue.models.fit_SCGLUE(
+        parts,
+        graph,
+        init_kws={"random_seed": seed},
+        fit_kws={**limits, "directory": str(folder / "run")},
+    )
+    out = {name: glue.encode_data(name, adata) for name, adata in parts.items()}
+    np.savez(folder / "embedded.npz", **out)
+    own = time.process_time() - start
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "cpu": own + children.ru_utime + children.ru_stime,
+        "wall": time.perf_counter() - wall,
+        "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    }
+
+
+def score_official(name: str, draw: bool, folder: Path) -> dict:
+    import glue_real_data
+    import numpy as np
+
+    case = glue_real_data.load(name, draw=draw)
+    found = np.load(folder / "embedded.npz")
+    return glue_real_data.scores(case, found["rna"], found[case.other])
+
+
+def child(python: str, *arguments: str) -> dict:
+    command = [python, str(Path(__file__).resolve()), *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode:
+        return {"error": done.stderr.strip().splitlines()[-1:]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def line(what: str, values: dict) -> str:
+    if "error" in values:
+        return f"{what:34} failed: {values['error']}"
+    numbers = " ".join(f"{values[c]:11.4f}" for c in _COLUMNS)
+    return f"{what:34} {numbers} {values['cpu']:8.0f} {values['peak']:8.2f}"
+
+
+def compare(options: argparse.Namespace) -> None:
+    threads = {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")}
+    print(f"threads {threads}, load {os.getloadavg()[0]:.1f}")
+    print(f"{'run':34} {' '.join(f'{c:>11}' for c in _COLUMNS)} {'CPU s':>8} {'peak GB':>8}")
+    for name in options.data.split(","):
+        size = "all" if options.whole else "2500"
+        spent = []
+        for seed in options.seeds.split(","):
+            told = ["--set", json.dumps(options.set)] if options.set else []
+            ours = child(sys.executable, "--run", "ours", *_chosen(name, seed, options), *told)
+            print(line(f"ours {name} {size} seed {seed}", ours), flush=True)
+            spent.append(ours.get("cpu", float("nan")))
+        if options.official_python:
+            theirs = official(name, options)
+            print(line(f"scglue {name} {size}", theirs), flush=True)
+            if "cpu" in theirs:
+                print(f"{'CPU ratio':34} {theirs['cpu'] * len(spent) / sum(spent):.1f}x")
+
+
+def official(name: str, options: argparse.Namespace) -> dict:
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        hand_over(name, not options.whole, folder)
+        epochs = options.official_epochs
+        limits = ["--official-epochs", str(epochs)] if epochs else []
+        fitted = child(
+            options.official_python, "--run", "official", "--folder", place, "--seeds", "0", *limits
+        )
+        if "error" in fitted:
+            return fitted
+        return {**fitted, **score_official(name, not options.whole, folder)}
+
+
+def _chosen(name: str, seed: str, options: argparse.Namespace) -> list[str]:
+    return ["--data", name, "--seeds", seed, *(["--whole"] if options.whole else [])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", default="cite,snare")
+    parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--whole", action="store_true", help="all cells, not the 2 500-cell draw")
+    parser.add_argument("--set", type=json.loads, default={}, help="settings of ours as JSON")
+    parser.add_argument("--official-python", help="python of an environment with scglue")
+    parser.add_argument("--official-epochs", type=int, help="cut both phases short")
+    parser.add_argument("--run", choices=("ours", "official"), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    seed = int(options.seeds.split(",")[0])
+    if options.run == "ours":
+        print(json.dumps(run_ours(options.data, not options.whole, seed, options.set)))
+    elif options.run == "official":
+        print(json.dumps(run_official(options.folder, seed, options.official_epochs)))
+    else:
+        compare(options)
+
+
+if __name__ == "__main__":
+    main()
