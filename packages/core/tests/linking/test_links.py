@@ -192,13 +192,9 @@ def test_nobody_knows_says_what_to_install_or_give():
 
 
 def test_unknown_methods_and_parameters_are_told():
-    with pytest.raises(
-        ConfigError, match=r"by 'magic'. Always there: correlation"
-    ):
+    with pytest.raises(ConfigError, match=r"by 'magic'. Always there: correlation"):
         made(data("ab"), data("ab"), method="magic")
-    with pytest.raises(
-        ConfigError, match=r"parameter 'treshold'. Did you mean 'threshold'"
-    ):
+    with pytest.raises(ConfigError, match=r"parameter 'treshold'. Did you mean 'threshold'"):
         made(data("ab"), data("ab"), method="correlation", parameters={"treshold": 1})
 
 
