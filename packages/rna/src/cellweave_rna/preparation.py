@@ -268,7 +268,7 @@ def _add_components(adata: AnnData, settings: RnaSettings, seed: int, recipe: Re
     scores, loadings, ratio, _ = sc.pp.pca(
         scaled,
         n_comps=n,
-        svd_solver=_solver(scaled.shape[1]),
+        svd_solver=_solver(*scaled.shape),
         random_state=seed,
         return_info=True,
         dtype="float64",
@@ -281,6 +281,6 @@ def _add_components(adata: AnnData, settings: RnaSettings, seed: int, recipe: Re
     recipe.add("pca", n_components=n, outcome={"variance_ratio": float(np.sum(ratio))})
 
 
-def _solver(n_genes: int) -> str:
-    """Choose: a few thousand genes fit the exact, start-free eigenproblem; more do not."""
-    return "covariance_eigh" if n_genes <= 4000 else "arpack"
+def _solver(n_cells: int, n_genes: int) -> str:
+    """Choose: Lanczos from a seeded start, unless few genes or very many cells favour one pass."""
+    return "covariance_eigh" if n_genes <= 500 or n_cells > 200_000 else "arpack"
