@@ -125,7 +125,7 @@ class BindSC:
     def estimate(self, mdata: MuData) -> Estimate:
         """Tell beforehand what ``fit`` will need; both are linear in cells."""
         n = sum(a.n_obs for a in mdata.mod.values())
-        return Estimate(seconds=0.5 + 1e-3 * n, peak_bytes=int(3e8 + 40_000 * n))
+        return Estimate(seconds=0.5 + 5e-4 * n, peak_bytes=int(3e8 + 25_000 * n))
 
     def impute(
         self, mdata: MuData, *, source: str, target: str, features: Sequence[str] | None = None
