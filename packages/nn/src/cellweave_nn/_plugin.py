@@ -77,11 +77,16 @@ def cellweave_objectives() -> Iterable[ComponentSpec]:
 
 @hookimpl
 def cellweave_tokenizers() -> Iterable[ComponentSpec]:
-    """Offer the plain tokenizer."""
+    """Offer the plain tokenizer, and the one that joins others."""
     yield ComponentSpec(
         name="nn.nonzero",
         target="cellweave_nn.tokenizers:NonzeroTokenizer",
         summary="One token a feature that is not zero, for any modality.",
+    )
+    yield ComponentSpec(
+        name="nn.joined",
+        target="cellweave_nn.joined_tokenizer:JoinedTokenizer",
+        summary="Tokens of several modalities of a MuData in one sequence a cell.",
     )
 
 

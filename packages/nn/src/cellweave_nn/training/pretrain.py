@@ -14,6 +14,7 @@ import cellweave_nn
 from cellweave.config import ComponentConfig, load_config
 from cellweave.errors import DataError
 from cellweave.records import ProgressCallback, Tokens
+from cellweave_nn.joined_tokenizer import SEVERAL
 from cellweave_nn.models.build import build_encoder, build_objectives, build_tokenizer
 from cellweave_nn.models.card import model_card
 from cellweave_nn.models.cell_model import CellModel
@@ -81,8 +82,10 @@ def pretrain(
 
 def assemble(config: PretrainConfig) -> Assembled:
     """Read the data and build every part; nothing is trained yet."""
-    adata = read_cells_of(config.data, config.modality)
-    tokenizer = build_tokenizer(config.tokenizer.name, config.tokenizer.parameters).fit(adata)
+    tokenizer = build_tokenizer(config.tokenizer.name, config.tokenizer.parameters)
+    several = tokenizer.modality == SEVERAL
+    adata = read_cells_of(config.data, SEVERAL if several else config.modality)
+    tokenizer.fit(adata)
     tokens, labels = with_context(tokenizer.encode(adata), adata, config.context)
     objective = build_objectives(config.objectives)
     source = TokenSource.of(tokens, tokenizer.vocabulary, extra=objective.extra_ids)
@@ -110,6 +113,9 @@ def read_cells_of(data: list[Path] | Path, modality: str | None) -> AnnData:
     parts = [_read_one(Path(path), modality) for path in paths]
     if len(parts) == 1:
         return parts[0]
+    if modality == SEVERAL:
+        msg = f"{len(paths)} files of several modalities cannot be joined. Give one .h5mu file."
+        raise DataError(msg)
     adata = anndata.concat(parts, join="outer", index_unique="-", keys=[str(p) for p in paths])
     adata.obs_names_make_unique()
     return adata
@@ -219,9 +225,12 @@ def _read_one(path: Path, modality: str | None) -> AnnData:
 
     import cellweave
 
-    if path.suffix == ".h5ad":
+    if path.suffix == ".h5ad" and modality != SEVERAL:
         return anndata.read_h5ad(path)  # any modality, known to a plugin or not
-    found = cellweave.read(f"{modality}={path}" if modality and path.suffix != ".h5mu" else path)
+    named = modality is not None and modality != SEVERAL and path.suffix != ".h5mu"
+    found = cellweave.read(f"{modality}={path}" if named else path)
+    if modality == SEVERAL:
+        return found
     modalities = getattr(found, "mod", None)
     if modalities is None:
         return found
