@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from cellweave_bindsc import BindSC
 
 
@@ -18,6 +19,7 @@ def test_cite_seq_beats_the_official_figures():
     for needed in ("cellweave_rna", "cellweave_protein"):
         pytest.importorskip(needed, reason=f"preparing the real data needs {needed}")
     import mudata
+
     from cellweave.verbs.link import link
     from cellweave.verbs.prepare import prepare
 
