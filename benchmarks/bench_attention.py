@@ -72,7 +72,8 @@ def generative(repeats):
         forms = (masked, sdpa, ours)
         t = [best(lambda f=f, g=grad: f().backward(g), repeats) for f in forms]
         print(f"{cells:>6}{length:>8}{8:>6}{share:>7.2f}{t[0] * 1e3:>9.1f}{t[1] * 1e3:>9.1f}"
-              f"{t[2] * 1e3:>9.1f}{t[0] / t[2]:>13.2f}{t[1] / t[2]:>11.2f}{error:>10.1e}")  # fmt: skip
+              f"{t[2] * 1e3:>9.1f}{t[0] / t[2]:>13.2f}{t[1] / t[2]:>11.2f}"
+              f"{error:>10.1e}")  # fmt: skip
 
 
 def linear(repeats, lengths, width=256):

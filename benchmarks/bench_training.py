@@ -26,6 +26,7 @@ from cellweave_nn.training.settings import TrainingSettings
 
 VOCABULARY = 25_426
 HIDDEN = 0.15
+SIZES = [(6, 256, 4, 512), (12, 512, 8, 1024)]
 
 
 def best(run, repeats):
@@ -124,12 +125,11 @@ def bert_step(depth, width, heads, hidden, batch, length):
     return step
 
 
-def beside_hugging_face(repeats, *, quick):
+def beside_hugging_face(repeats, sizes, *, quick):
     rate = gemm_rate()
     print(f"GEMM rate {rate / 1e9:.1f} GFLOP/s")
     print(f"{'model':>10}{'cells':>7}{'tokens':>8}{'HF ms':>9}{'ours ms':>9}{'HF/ours':>9}"
           f"{'HF MFU':>8}{'our MFU':>9}")  # fmt: skip
-    sizes = [(6, 256, 4, 512), (12, 512, 8, 1024)][: 1 if quick else 2]
     for depth, width, heads, hidden in sizes:
         cells, length = (2, 256) if quick else (4, 512)
         lengths = [length] * cells
@@ -163,11 +163,16 @@ def ragged_and_padded(repeats, *, quick):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args().quick
+    parser.add_argument("--only", choices=("small", "large", "ragged"))
+    arguments = parser.parse_args()
+    quick = arguments.quick
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
-    repeats = 1 if quick else 5
-    beside_hugging_face(repeats, quick=quick)
-    ragged_and_padded(repeats, quick=quick)
+    repeats = 1 if quick else 3
+    if arguments.only != "ragged":
+        wanted = {"small": SIZES[:1], "large": SIZES[1:]}.get(arguments.only, SIZES)
+        beside_hugging_face(repeats, SIZES[:1] if quick else wanted, quick=quick)
+    if arguments.only in (None, "ragged"):
+        ragged_and_padded(repeats, quick=quick)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,7 @@ PARTS = {m: {"name": "nn.nonzero", "parameters": {"limit": 20}} for m in ("rna",
 
 @pytest.fixture(scope="module")
 def mdata():
-    made = simulate(n_cells=40, modalities=("rna", "prot"), n_genes=60, n_proteins=12, n_types=2)
-    return made
+    return simulate(n_cells=40, modalities=("rna", "prot"), n_genes=60, n_proteins=12, n_types=2)
 
 
 def test_tokens_of_a_cell_stand_together_and_ids_do_not_meet(mdata):
