@@ -34,14 +34,17 @@ def test_assignment_does_not_depend_on_the_order_of_arguments():
     assert set(zip(*there, strict=True)) == set(zip(back[1], back[0], strict=True))
 
 
-def test_blocks_hold_every_cell_once_and_do_not_pair_positions():
+def test_blocks_hold_every_cell_once():
     blocks = list(blocks_of(1000, 700, 128))
     left = np.concatenate([b.left for b in blocks])
     right = np.concatenate([b.right for b in blocks])
     assert sorted(left) == list(range(1000))
     assert sorted(right) == list(range(700))
     assert max(len(b.left) for b in blocks) <= 128
-    together = np.mean([np.isin(b.left, b.right).mean() for b in blocks])
+
+
+def test_blocks_do_not_bring_equal_positions_together():
+    together = np.mean([np.isin(b.left, b.right).mean() for b in blocks_of(1000, 1000, 100)])
     assert together < 0.2
 
 
