@@ -86,11 +86,11 @@ def _virtual(file, folder):
 
 def _link_bomb(file, _):
     group = file["uns"].create_group("bomb0")
-    for i in range(1, 40):
+    for _i in range(1, 40):
         below = group.create_group("a")
         group["b"] = below
         group = below
-    group["end"] = i
+    group["end"] = 1
 
 
 def _deep(file, _):

@@ -120,9 +120,9 @@ def _rebuilt(mdata: MuData, parts: dict[str, AnnData], *, changed: bool) -> MuDa
     """Give a MuData of the mended parts; its own obs and uns are kept, by name."""
     import mudata
 
-    if not changed:
-        return mdata.copy()
     with mudata.set_options(pull_on_update=False):
+        if not changed:
+            return mdata.copy()
         mended = mudata.MuData(parts)
         if mdata.obs_names.is_unique:
             for column in mdata.obs.columns:
