@@ -18,3 +18,9 @@ def cellweave_tasks() -> Iterable[ComponentSpec]:
         target="cellweave_tasks.annotation:AnnotationTask",
         summary="Cell types from a labelled reference; unseen types flagged as unknown.",
     )
+    yield ComponentSpec(
+        name="tasks.perturbation",
+        target="cellweave_tasks.perturbation:PerturbationTask",
+        summary="Responses to unseen perturbations, pairs and cell types, beside four baselines.",
+        tags=frozenset({"features", "needs_truth"}),
+    )

@@ -149,7 +149,8 @@ def _words(values: np.ndarray, columns: np.ndarray) -> np.ndarray:
 
 
 def _checked(values: Any, place: str) -> np.ndarray | sp.csr_matrix:
-    if sp.issparse(values):
+    is_sparse: bool = sp.issparse(values)
+    if is_sparse:
         matrix = sp.csr_matrix(values, dtype=np.float32)
         _refuse_nan(matrix.data, place)
         return matrix
