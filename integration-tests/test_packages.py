@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ DISTRIBUTION_OF = {
     "pyimzml": "pyimzml",
     "_pytest": "pytest",
 }
+# Never imported by us, but what we call needs it and does not declare it.
+NEEDED_BY_OTHERS = {"scikit-image": "scanpy's scrublet", "pyarrow": "pandas' parquet"}
 
 
 def project_of(folder: Path) -> dict:
@@ -43,9 +46,21 @@ def names_of(requirements: list[str]) -> set[str]:
     return {r.strip().lower() for r in cut}
 
 
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+def running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk the tree, leaving out what only type checkers read."""
+    for child in ast.iter_child_nodes(tree):
+        if not is_for_type_checkers(child):
+            yield child
+            yield from running_nodes(child)
+
+
 def top_level_imports(file: Path, own: str) -> set[str]:
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in running_nodes(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -67,7 +82,7 @@ def test_declares_exactly_what_it_imports(folder):
     used = {DISTRIBUTION_OF.get(n, n).lower().replace("_", "-") for n in used}
     used = {"cellweave-core" if n == "cellweave" else n for n in used}
     assert not used - declared, f"imported and not declared: {sorted(used - declared)}"
-    unused = {r.replace("_", "-") for r in required} - used
+    unused = {r.replace("_", "-") for r in required} - used - set(NEEDED_BY_OTHERS)
     assert not unused, f"declared and never imported: {sorted(unused)}"
 
 
@@ -83,7 +98,7 @@ def test_has_the_common_shape(folder):
         assert project["name"] == f"cellweave-{folder.name}"
         assert (package / "_plugin.py").exists()
         points = project["entry-points"]["cellweave.plugins"]
-        assert points[folder.name] == f"{package.name}._plugin"
+        assert list(points.values()) == [f"{package.name}._plugin"]
         assert any(d.startswith("cellweave-core>=") and ",<" in d for d in project["dependencies"])
 
 
@@ -98,16 +113,23 @@ def test_versions_move_in_lockstep():
 FORBIDDEN_CALLS = {"eval", "exec"}
 FORBIDDEN_KEYWORDS = {("allow_pickle", True), ("weights_only", False), ("trust_remote_code", True)}
 FORBIDDEN_IMPORTS = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+MAY_NAME_PICKLE = {
+    "integrator_fit_checks.py": "pickles and unpickles what the check itself has made",
+    "tokenizer_suite.py": "pickles and unpickles what the check itself has made",
+    "pickled.py": "an unpickler whose `find_class` knows a short list of names",
+    "torch_files.py": "names the error that torch raises for a refused pickle",
+}
 
 
 @pytest.mark.parametrize("file", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_source_can_run_code_from_data(file):
+    forbidden = FORBIDDEN_IMPORTS - ({"pickle"} if file.name in MAY_NAME_PICKLE else set())
     for node in ast.walk(ast.parse(file.read_text())):
         where = f"{file.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}"
         if isinstance(node, ast.Import):
-            assert not {a.name.split(".")[0] for a in node.names} & FORBIDDEN_IMPORTS, where
+            assert not {a.name.split(".")[0] for a in node.names} & forbidden, where
         if isinstance(node, ast.ImportFrom):
-            assert (node.module or "").split(".")[0] not in FORBIDDEN_IMPORTS, where
+            assert (node.module or "").split(".")[0] not in forbidden, where
         if isinstance(node, ast.Call):
             name = getattr(node.func, "id", None)
             assert name not in FORBIDDEN_CALLS, where
@@ -141,7 +163,7 @@ def test_importing_a_package_does_nothing(folder):
         f"import {package.name}; "
         "assert before == (random.getstate(), list(warnings.filters)); "
         "heavy = {'torch', 'scanpy', 'muon', 'matplotlib', 'anndata'} & set(sys.modules); "
-        "sys.exit(' '.join(sorted(heavy)))"
+        "sys.exit(' '.join(sorted(heavy)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -25,7 +25,7 @@ __all__ = ["KNOWN_DISTRIBUTIONS", "Component", "Registry"]
 _OURS = (
     "rna atac protein spatial metabolomics nn tasks "
     "glue maxfuse bindsc scmodal "
-    "geneformer scgpt scfoundation nicheformer scbert uce tosica genemamba cellplm scmulan"
+    "geneformer scgpt"
 )
 KNOWN_DISTRIBUTIONS: Mapping[str, str] = {
     **{name: f"cellweave-{name}" for name in _OURS.split(" ")},
