@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Limits": "cellweave_nn.checkpoints.limits",
         "PublishedFolder": "cellweave_nn.checkpoints.published",
         "embed_by_length": "cellweave_nn.checkpoints.embedding",
+        "find_companions": "cellweave_nn.checkpoints.companions",
         "fill": "cellweave_nn.checkpoints.matching",
         "find_companion": "cellweave_nn.checkpoints.companions",
         "find_weights": "cellweave_nn.checkpoints.reading",

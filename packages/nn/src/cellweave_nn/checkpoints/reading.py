@@ -155,7 +155,7 @@ def _is_plain(value: Any, depth: int = 3) -> bool:
 
 
 def _without_prefixes(
-    tensors: dict[str, torch.Tensor], prefixes: Sequence[str]
+    tensors: dict[Any, torch.Tensor], prefixes: Sequence[str]
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     stripped: list[str] = []
     while len(stripped) < 8:

@@ -50,7 +50,7 @@ def read_torch_file(path: Path, limits: Limits) -> Any:
 
 def _allowed() -> list[Any]:
     """List what beside tensors may stand in a checkpoint: numbers of numpy and plain settings."""
-    scalar = np._core.multiarray.scalar  # noqa: SLF001 - its public name was removed in numpy 2
+    scalar = np.float64(0).__reduce__()[0]  # numpy 2 gives it no public name
     return [
         (scalar, "numpy.core.multiarray.scalar"),
         (scalar, "numpy._core.multiarray.scalar"),
