@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellweave.records import Progress
-from cellweave_glue.anchors import linked_anchors
+from cellweave_glue.anchors import linked_anchors, reliance
 from cellweave_glue.balancing import balancing_weights
 from cellweave_glue.schedule import Plateau, Schedule, schedule_for
 from cellweave_glue.settings import Phase, TrainingSettings, seed_of
@@ -91,7 +91,7 @@ def run_phases(
             n_smooth=plan.n_smooth,
             seed=seed_of(settings.seed, 107),
         )
-        trainer.set_anchors(anchors)
+        trainer.set_anchors(anchors, reliance(links))
     run, resumed = _resumed(checkpoint, trainer, phases)
     for phase in phases[run.phase :]:
         if not resumed:
