@@ -11,7 +11,8 @@ Departure: tokens are packed; a cell never attends to, or pays for, padding.
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -118,34 +119,8 @@ class TransformerEncoder(nn.Module):
         )
         self.cls = nn.Parameter(torch.randn(width) * 0.02) if pooling == "cls" else None
 
-        def block() -> TransformerBlock:
-            wide = {"activation_name": activation, "bias": bias, "dropout": dropout}
-            feedforward: nn.Module = (
-                ModalityExperts(width, hidden or 4 * width, max(n_modalities, 1), **wide)
-                if experts
-                else FeedForward(width, hidden or 4 * width, **wide)  # type: ignore[arg-type]
-            )
-            attend = SelfAttention(
-                width,
-                heads,
-                bias=bias,
-                out_bias=bias,
-                rotary=places == "rotary",
-                project_unknown=project_unknown,
-                kernel=make_kernel(attention, width // heads, dropout=attention_dropout),
-            )
-            return TransformerBlock(
-                width,
-                attention=attend,
-                feedforward=feedforward,
-                norm=norm,
-                eps=eps,
-                norm_first=norm_first,
-                dropout=dropout,
-            )
-
         last = make_norm(norm, width, eps=eps) if norm_first else None
-        self.stack = Stack((block() for _ in range(depth)), last_norm=last)
+        self.stack = Stack((_block(config) for _ in range(depth)), last_norm=last)
         start_small(self, depth)
 
     def forward(
@@ -194,6 +169,41 @@ class TransformerEncoder(nn.Module):
             hidden=hidden,
             attention=out.attention,
         )
+
+
+def _block(config: Mapping[str, Any]) -> TransformerBlock:
+    """Build one block from the encoder's arguments."""
+    width, heads, dropout = config["width"], config["heads"], config["dropout"]
+    hidden = config["hidden"] or 4 * width
+    wide = {
+        "activation_name": config["activation"],
+        "bias": config["bias"],
+        "dropout": dropout,
+    }
+    feedforward: nn.Module = (
+        ModalityExperts(width, hidden, max(config["n_modalities"], 1), **wide)
+        if config["experts"]
+        else FeedForward(width, hidden, **wide)
+    )
+    kernel = make_kernel(config["attention"], width // heads, dropout=config["attention_dropout"])
+    attention = SelfAttention(
+        width,
+        heads,
+        bias=config["bias"],
+        out_bias=config["bias"],
+        rotary=config["places"] == "rotary",
+        project_unknown=config["project_unknown"],
+        kernel=kernel,
+    )
+    return TransformerBlock(
+        width,
+        attention=attention,
+        feedforward=feedforward,
+        norm=config["norm"],
+        eps=config["eps"],
+        norm_first=config["norm_first"],
+        dropout=dropout,
+    )
 
 
 def make_kernel(name: Kernel, head_width: int, *, dropout: float = 0.0) -> nn.Module:

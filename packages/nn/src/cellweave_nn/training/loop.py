@@ -176,10 +176,17 @@ class Trainer:
         norm = self._update(step, optimizer, scaler, cells)
         self.progressed.step = step + 1
         self.progressed.cells += sum(map(len, cells)) * self.world.size
-        self.progressed.tokens += round(self.world.mean([tokens])[0] * self.world.size)
+        all_tokens = round(self.world.mean([tokens])[0] * self.world.size)
+        self.progressed.tokens += all_tokens
         means = self.world.mean(list(sums.values()))
         found = dict(zip(sums, means, strict=True))
-        return {"loss": sum(means), **found, "learning_rate": rate, "gradient_norm": norm}
+        return {
+            "loss": sum(means),
+            **found,
+            "learning_rate": rate,
+            "gradient_norm": norm,
+            "tokens_in_step": float(all_tokens),
+        }
 
     def _update(
         self,
@@ -270,8 +277,10 @@ class Trainer:
 
     def _log(self, step: int, metrics: dict[str, float], seconds: float) -> None:
         if not self._is_due(step, self.settings.log_every) or not self.world.is_first:
+            metrics.pop("tokens_in_step")
             return
         cells = self.settings.cells_per_slot * self.settings.slots_per_step
+        step_tokens = metrics.pop("tokens_in_step")
         line = {
             "step": step + 1,
             **metrics,
@@ -279,6 +288,7 @@ class Trainer:
             "tokens": self.progressed.tokens,
             "seconds": seconds,
             "cells_per_second": cells / seconds,
+            "tokens_per_second": step_tokens / seconds,
         }
         if self.run:
             self.run.add_metrics(line)
