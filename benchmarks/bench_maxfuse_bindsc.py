@@ -49,6 +49,7 @@ GENES = {
 ABLATIONS = {
     "as it is": {},
     "no smoothing of linked features": {"smoothing_steps": 0},
+    "linked features smoothed twice": {"smoothing_steps": 2},
     "no rounds after the first": {"rounds": 1},
     "no anchor": {"anchor": 0.0},
     "no linked coordinates in the result": {"linked_weight": 0.0},

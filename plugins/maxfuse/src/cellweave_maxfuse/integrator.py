@@ -85,7 +85,7 @@ class MaxFuse:
         linked_weight: float = 0.7,
         n_neighbors: int = 30,
         smoothing: float = 0.3,
-        smoothing_steps: int = 2,
+        smoothing_steps: int = 1,
         rounds: int = 3,
         anchor: float = 0.5,
         epsilon: float = 0.1,
