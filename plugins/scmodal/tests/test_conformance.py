@@ -13,8 +13,8 @@ from cellweave_scmodal.integrator import ScmodalIntegrator
 
 class TestScmodal(IntegratorSuite):
     tags = SPEC.tags
-    n_cells = 150
+    n_cells = 180
 
     def create(self, **arguments: Any) -> ScmodalIntegrator:
-        small = {"n_steps": 80, "n_hidden": 48, "n_discriminator": 32, "batch_size": 100}
+        small = {"n_steps": 150, "n_hidden": 48, "n_discriminator": 32, "batch_size": 120}
         return ScmodalIntegrator(**{**small, **arguments})

@@ -63,7 +63,7 @@ class Networks(nn.Module):
 
 def _linear(n_in: int, n_out: int) -> nn.Linear:
     # torch would draw first weights from the global generator; ours come from the seed alone.
-    made: nn.Linear = torch.nn.utils.skip_init(nn.Linear, n_in, n_out)
+    made: nn.Linear = torch.nn.utils.skip_init(nn.Linear, n_in, n_out)  # type: ignore[no-untyped-call]
     return made
 
 
