@@ -16,6 +16,8 @@ def test_schedule_of_the_paper_for_snare_seq():
     schedule = schedule_for(18_380, batch_size=128, learning_rate=2e-3)
     assert (schedule.max_epochs, schedule.patience, schedule.lr_patience) == (186, 16, 8)
     assert schedule.align_burnin == 31
+    short = schedule_for(18_380, batch_size=128, learning_rate=2e-3, progress=1, least_patience=4)
+    assert (short.patience, short.lr_patience) == (8, 4)
     many = schedule_for(10_000_000, batch_size=128, learning_rate=2e-3)
     assert (many.max_epochs, many.align_burnin, many.patience, many.lr_patience) == (48, 8, 4, 2)
 
@@ -169,3 +171,19 @@ def test_global_generators_are_left_alone(two, two_links, quick):
     quick().fit(two, two_links)
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
+
+
+def test_both_halves_of_a_pair_are_held_out_together():
+    from types import SimpleNamespace
+
+    from cellweave_glue.cells import validation_cells
+
+    rng = np.random.default_rng(0)
+    pairs = {"rna": rng.permutation(80), "atac": rng.permutation(np.arange(30, 120))}
+    data = {m: SimpleNamespace(n_cells=len(ids)) for m, ids in pairs.items()}
+    settings = SimpleNamespace(seed=0, validation_fraction=0.2)
+    held = validation_cells(data, pairs, settings)
+    out = {m: set(pairs[m][held[m]].tolist()) for m in pairs}
+    both = set(pairs["rna"].tolist()) & set(pairs["atac"].tolist())
+    assert out["rna"] & both == out["atac"] & both
+    assert 0.05 < np.mean(held["rna"]) < 0.4

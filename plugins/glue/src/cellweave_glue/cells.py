@@ -80,13 +80,11 @@ def validation_cells(
     for m in sorted(data):
         n = data[m].n_cells
         ids = np.arange(n) if pairs is None else pairs[m]
-        # a fixed order of ids decides, so that equal ids are treated alike in every modality
-        rng = np.random.default_rng(seed_of(settings.seed, 103))
-        order = rng.permutation(int(ids.max()) + 1)[ids]
-        n_held = int(settings.validation_fraction * n)
-        held = np.zeros(n, dtype=bool)
-        held[np.argsort(order, kind="stable")[:n_held]] = True
-        out[m] = held if n - n_held >= 2 else np.zeros(n, dtype=bool)
+        n_ids = n if pairs is None else 1 + max(int(p.max()) for p in pairs.values())
+        # one order of ids for all, so that equal ids are treated alike in every modality
+        order = np.random.default_rng(seed_of(settings.seed, 103)).permutation(n_ids)[ids]
+        held = order < int(settings.validation_fraction * n_ids)
+        out[m] = held if n - held.sum() >= 2 else np.zeros(n, dtype=bool)
     if not all(held.any() for held in out.values()):
         return {m: np.zeros_like(held) for m, held in out.items()}
     return out

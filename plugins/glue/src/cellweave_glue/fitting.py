@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FitPlan", "Run", "histories", "run_phases", "schedule_of"]
 
+_LEAST_PATIENCE = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitPlan:
@@ -63,6 +65,7 @@ def schedule_of(
         train_fraction=1 - settings.validation_fraction,
         progress=plan.progress,
         min_epochs=plan.min_epochs,
+        least_patience=_LEAST_PATIENCE,
     )
 
 
