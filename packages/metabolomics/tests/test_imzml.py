@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from pyimzml.ImzMLWriter import ImzMLWriter
 
 from cellweave.errors import DataError, UnreadableFileError
 from cellweave_metabolomics import MetabolomicsModality, read_imzml
@@ -10,14 +9,69 @@ from cellweave_metabolomics import MetabolomicsModality, read_imzml
 TRUE = np.array([150.25, 300.5, 600.75])
 
 
+HEAD = """<?xml version="1.0" encoding="ISO-8859-1"?>
+<mzML xmlns="http://psi.hupo.org/ms/mzml" version="1.1">
+<fileDescription><fileContent>
+<cvParam cvRef="IMS" accession="IMS:{mode}" name="mode" value=""/>
+</fileContent></fileDescription>
+<referenceableParamGroupList count="2">
+<referenceableParamGroup id="mzArray">
+<cvParam cvRef="MS" accession="MS:1000514" name="m/z array"/>
+<cvParam cvRef="MS" accession="MS:1000523" name="64-bit float" value=""/>
+</referenceableParamGroup>
+<referenceableParamGroup id="intensityArray">
+<cvParam cvRef="MS" accession="MS:1000515" name="intensity array"/>
+<cvParam cvRef="MS" accession="MS:1000521" name="32-bit float" value=""/>
+</referenceableParamGroup>
+</referenceableParamGroupList>
+<scanSettingsList count="1"><scanSettings id="scanSettings1">
+<cvParam cvRef="IMS" accession="IMS:1000042" name="max count of pixels x" value="4"/>
+<cvParam cvRef="IMS" accession="IMS:1000043" name="max count of pixels y" value="3"/>
+</scanSettings></scanSettingsList>
+<softwareList count="1"><software id="none" version="1"/></softwareList>
+<instrumentConfigurationList count="1"><instrumentConfiguration id="IC1"/>
+</instrumentConfigurationList>
+<dataProcessingList count="1"><dataProcessing id="none"/></dataProcessingList>
+<run id="run"><spectrumList count="12">
+"""
+SPECTRUM = """<spectrum defaultArrayLength="0" id="spectrum={n}" index="{n}">
+<scanList count="1"><scan>
+<cvParam accession="IMS:1000050" cvRef="IMS" name="position x" value="{x}"/>
+<cvParam accession="IMS:1000051" cvRef="IMS" name="position y" value="{y}"/>
+<cvParam accession="IMS:1000052" cvRef="IMS" name="position z" value="1"/>
+</scan></scanList>
+<binaryDataArrayList count="2">{arrays}</binaryDataArrayList>
+</spectrum>
+"""
+ARRAY = """<binaryDataArray encodedLength="0">
+<referenceableParamGroupRef ref="{group}"/>
+<cvParam accession="IMS:1000103" cvRef="IMS" name="external array length" value="{length}"/>
+<cvParam accession="IMS:1000104" cvRef="IMS" name="external encoded length" value="{size}"/>
+<cvParam accession="IMS:1000102" cvRef="IMS" name="external offset" value="{offset}"/>
+<binary/>
+</binaryDataArray>
+"""
+MODES = {"continuous": "1000030", "processed": "1000031"}
+
+
 def write(folder, *, mode="processed", jitter=1e-6):
+    """Write twelve spectra by the standard's own rules, with no library."""
     rng = np.random.default_rng(0)
     values = rng.gamma(2, 20, (12, 3)).astype(np.float32)
-    path = folder / "image.imzML"
-    with ImzMLWriter(str(path), mode=mode) as writer:
-        for i in range(12):
-            masses = TRUE * (1 + (rng.normal(0, jitter, 3) if mode == "processed" else 0))
-            writer.addSpectrum(masses, values[i], (i % 4 + 1, i // 4 + 1, 1))
+    path, binary, spectra = folder / "image.imzML", bytearray(16), []
+    for i in range(12):
+        masses = TRUE * (1 + (rng.normal(0, jitter, 3) if mode == "processed" else 0))
+        if mode == "processed" or i == 0:
+            masses_at = len(binary)
+            binary += masses.astype("<f8").tobytes()
+        values_at = len(binary)
+        binary += values[i].astype("<f4").tobytes()
+        arrays = ARRAY.format(group="mzArray", length=3, size=24, offset=masses_at)
+        arrays += ARRAY.format(group="intensityArray", length=3, size=12, offset=values_at)
+        spectra.append(SPECTRUM.format(n=i + 1, x=i % 4 + 1, y=i // 4 + 1, arrays=arrays))
+    text = HEAD.format(mode=MODES[mode]) + "".join(spectra) + "</spectrumList></run></mzML>\n"
+    path.write_bytes(text.encode("latin-1"))
+    path.with_suffix(".ibd").write_bytes(bytes(binary))
     return path, values
 
 
