@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from cellweave.testing import TaskSuite
 from cellweave_tasks.annotation import AnnotationTask
+from cellweave_tasks.cross_modality import CrossModalityTask
+from cellweave_tasks.imputation import ImputationTask
 from cellweave_tasks.perturbation import PerturbationTask
+from cellweave_tasks.spatial import SpatialTask
 
 from .planted_perturbations import perturbed_cells
+from .test_imputation import programmes
+from .test_spatial import tissue
 
 
 class TestAnnotation(TaskSuite):
@@ -28,3 +33,38 @@ class TestPerturbation(TaskSuite):
 
     def held_out_data(self):
         return perturbed_cells(["G0+G1", "G3+ctrl"], contexts=("t0",), seed=1)
+
+
+class TestCrossModality(TaskSuite):
+    def create(self, **arguments):
+        return CrossModalityTask(**{"method": "ridge"} | arguments)
+
+    def train_data(self):
+        return programmes()
+
+    def held_out_data(self):
+        return programmes(seed=1)
+
+
+class TestImputation(TaskSuite):
+    def create(self, **arguments):
+        return ImputationTask(**{"method": "ridge", "n_components": 8} | arguments)
+
+    def train_data(self):
+        return programmes()
+
+    def held_out_data(self):
+        return programmes(seed=1)
+
+
+class TestSpatial(TaskSuite):
+    tags = frozenset({"labels"})
+
+    def create(self, **arguments):
+        return SpatialTask(**arguments)
+
+    def train_data(self):
+        return tissue()
+
+    def held_out_data(self):
+        return tissue(seed=1)

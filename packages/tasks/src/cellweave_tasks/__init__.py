@@ -8,20 +8,38 @@ from cellweave.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from cellweave_tasks.annotation import AnnotationTask as AnnotationTask
+    from cellweave_tasks.cross_modality import CrossModalityTask as CrossModalityTask
+    from cellweave_tasks.cross_modality import with_target as with_target
+    from cellweave_tasks.imputation import ImputationTask as ImputationTask
+    from cellweave_tasks.imputation import thinned as thinned
     from cellweave_tasks.ontology import Ontology as Ontology
+    from cellweave_tasks.perturbation import PerturbationTask as PerturbationTask
+    from cellweave_tasks.perturbation_splits import unseen_context as unseen_context
+    from cellweave_tasks.perturbation_splits import unseen_perturbations as unseen_perturbations
+    from cellweave_tasks.spatial import SpatialTask as SpatialTask
     from cellweave_tasks.splits import Split as Split
     from cellweave_tasks.splits import by_fraction as by_fraction
     from cellweave_tasks.splits import by_group as by_group
+    from cellweave_tasks.splits import by_tiles as by_tiles
     from cellweave_tasks.splits import grouped_folds as grouped_folds
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "AnnotationTask": "cellweave_tasks.annotation",
+        "CrossModalityTask": "cellweave_tasks.cross_modality",
+        "ImputationTask": "cellweave_tasks.imputation",
         "Ontology": "cellweave_tasks.ontology",
+        "PerturbationTask": "cellweave_tasks.perturbation",
+        "SpatialTask": "cellweave_tasks.spatial",
         "Split": "cellweave_tasks.splits",
         "by_fraction": "cellweave_tasks.splits",
         "by_group": "cellweave_tasks.splits",
+        "by_tiles": "cellweave_tasks.splits",
         "grouped_folds": "cellweave_tasks.splits",
+        "thinned": "cellweave_tasks.imputation",
+        "unseen_context": "cellweave_tasks.perturbation_splits",
+        "unseen_perturbations": "cellweave_tasks.perturbation_splits",
+        "with_target": "cellweave_tasks.cross_modality",
     },
 )

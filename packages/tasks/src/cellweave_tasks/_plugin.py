@@ -17,10 +17,27 @@ def cellweave_tasks() -> Iterable[ComponentSpec]:
         name="tasks.annotation",
         target="cellweave_tasks.annotation:AnnotationTask",
         summary="Cell types from a labelled reference; unseen types flagged as unknown.",
+        tags=frozenset({"labels"}),
     )
     yield ComponentSpec(
         name="tasks.perturbation",
         target="cellweave_tasks.perturbation:PerturbationTask",
         summary="Responses to unseen perturbations, pairs and cell types, beside four baselines.",
         tags=frozenset({"features", "needs_truth"}),
+    )
+    yield ComponentSpec(
+        name="tasks.cross_modality",
+        target="cellweave_tasks.cross_modality:CrossModalityTask",
+        summary="One modality from another: proteins or accessibility from RNA.",
+    )
+    yield ComponentSpec(
+        name="tasks.imputation",
+        target="cellweave_tasks.imputation:ImputationTask",
+        summary="Expression from few counts, scored on counts held out by thinning.",
+    )
+    yield ComponentSpec(
+        name="tasks.spatial",
+        target="cellweave_tasks.spatial:SpatialTask",
+        summary="Regions and niches of a tissue, with and without the neighbourhood.",
+        tags=frozenset({"labels"}),
     )

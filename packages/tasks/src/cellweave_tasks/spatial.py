@@ -1,0 +1,206 @@
+"""Label regions and niches of a tissue from each cell and its neighbours.
+
+A cell is described by its own embedding, the means over its nearest neighbours at several ranges,
+and how dense its surroundings are. Baselines: the commonest label, the same classifier without
+the neighbourhood, and without the embedding (principal axes of ``X``, no neighbourhood). Cells of
+one section never neighbour those of another. A section in training and in the test is refused
+unless the split is by place (see :func:`cellweave_tasks.by_tiles`) and ``group_key`` is not given.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.kernels.neighbours import nearest
+from cellweave.records import Prediction, Provenance, Score, Scores
+from cellweave_tasks.annotation import AnnotationTask
+from cellweave_tasks.differences import difference_sentence, paired_difference
+from cellweave_tasks.features import as_dense, column_of, features_of, labels_of
+from cellweave_tasks.records import arguments_of, need_fit, provenance_of
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+__all__ = ["SpatialTask", "neighbourhood_features"]
+
+_KEY = "X_with_neighbourhood"
+_OWN = "X_alone"
+
+
+class SpatialTask:
+    """Label cells or spots of a tissue by region.
+
+    Parameters
+    ----------
+    use_rep
+        ``obsm`` key of an embedding; ``None`` takes ``X``.
+    label_key
+        ``obs`` column of regions.
+    spatial_key
+        ``obsm`` key of coordinates.
+    section_key
+        ``obs`` column of sections; ``None`` for one section.
+    group_key
+        ``obs`` column of sections or patients that must not be in training and in the test.
+    ranges
+        Numbers of nearest neighbours whose means describe a place.
+    method
+        ``"linear"``, ``"knn"`` or ``"prototype"``.
+    seed
+        Of what is random.
+
+    Examples
+    --------
+    >>> task = SpatialTask(label_key="region", ranges=[6, 18])
+    >>> task.name
+    'linear on X_pca + neighbours'
+    """
+
+    def __init__(
+        self,
+        *,
+        use_rep: str | None = "X_pca",
+        label_key: str = "cell_type",
+        spatial_key: str = "spatial",
+        section_key: str | None = None,
+        group_key: str | None = None,
+        ranges: list[int] | None = None,
+        method: str = "linear",
+        seed: int = 0,
+    ) -> None:
+        self._parameters: dict[str, Any] = arguments_of(locals())
+        self.ranges = [6, 18, 60] if ranges is None else list(ranges)
+        if not self.ranges or min(self.ranges) < 1:
+            msg = f"ranges is {ranges!r}. Expected numbers of neighbours of 1 or more."
+            raise ConfigError(msg)
+        AnnotationTask(method=method)
+        self.use_rep, self.label_key, self.spatial_key = use_rep, label_key, spatial_key
+        self.section_key, self.group_key = section_key, group_key
+        self.method, self.seed = method, seed
+        self._fitted: tuple[AnnotationTask, AnnotationTask] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the method and what it sees, as in tables."""
+        return f"{self.method} on {self.use_rep or 'X'} + neighbours"
+
+    def fit(self, adata: AnnData) -> Self:
+        """Learn from labelled cells; the neighbourhood is that within ``adata``."""
+        labels_of(adata, self.label_key)
+        described = self._described(adata)
+        self._fitted = (
+            self._classifier(_KEY).fit(described),
+            self._classifier(_OWN).fit(described),
+        )
+        return self
+
+    def predict(self, adata: AnnData) -> Prediction:
+        """Predict for every cell: region, probability, probabilities of all regions."""
+        with_neighbours, _ = need_fit(self._fitted, "SpatialTask")
+        found = with_neighbours.predict(self._described(adata))
+        return Prediction(
+            names=found.names,
+            values=found.values,
+            confidence=found.confidence,
+            columns=found.columns,
+            probabilities=found.probabilities,
+            provenance=self._provenance(),
+        )
+
+    def evaluate(self, adata: AnnData) -> Scores:
+        """Score beside the baselines, and say what the neighbourhood brings."""
+        with_neighbours, alone = need_fit(self._fitted, "SpatialTask")
+        described = self._described(adata)
+        names = {with_neighbours.name: self.name, alone.name: f"{self.method} without neighbours"}
+        items: list[Score] = []
+        for task in (with_neighbours, alone):
+            for score in task.evaluate(described).items:
+                is_second_baseline = task is alone and score.method not in names
+                if not is_second_baseline and "novel" not in score.metric:
+                    items.append(_renamed(score, names.get(score.method, score.method)))
+        truth = labels_of(adata, self.label_key, kinds=1)
+        right = [t.predict(described).values == truth for t in (with_neighbours, alone)]
+        gap = paired_difference(right[0].astype(float), right[1].astype(float), seed=self.seed)
+        text = difference_sentence(gap, self.name, "the same without neighbours", "accuracy")
+        return Scores(
+            items=tuple(items),
+            provenance=self._provenance(),
+            summary={"headline": text, **gap.to_dict()},
+        )
+
+    def _described(self, adata: AnnData) -> AnnData:
+        """Return a light copy that holds both descriptions of each cell."""
+        own = as_dense(features_of(adata, self.use_rep))
+        sections = (
+            column_of(adata, self.section_key) if self.section_key else np.full(adata.n_obs, "")
+        )
+        places = _places(adata, self.spatial_key)
+        around = neighbourhood_features(own, places, sections, self.ranges)
+        light = adata.copy()
+        light.obsm.clear()
+        light.obsm[_OWN] = own
+        light.obsm[_KEY] = np.hstack([own, around]).astype(np.float32)
+        return light
+
+    def _classifier(self, key: str) -> AnnotationTask:
+        return AnnotationTask(
+            use_rep=key,
+            label_key=self.label_key,
+            group_key=self.group_key,
+            method=self.method,
+            unknown_rate=0.0,
+            seed=self.seed,
+        )
+
+    def _provenance(self) -> Provenance:
+        return provenance_of("tasks.spatial", self._parameters, self.seed)
+
+
+def neighbourhood_features(
+    own: np.ndarray, places: np.ndarray, sections: np.ndarray, ranges: list[int]
+) -> np.ndarray:
+    """Return the means over each cell's nearest neighbours, one block a range, and the density.
+
+    Density is the logarithm of the distance to the last neighbour of each range, relative to the
+    median of the section, so that units and platforms do not matter.
+    """
+    width = own.shape[1] + 1
+    out = np.zeros((len(own), width * len(ranges)), dtype=np.float32)
+    for section in sorted(set(sections.tolist())):
+        rows = np.flatnonzero(sections == section)
+        most = min(max(ranges), len(rows) - 1)
+        if most < 1:
+            continue
+        at, away = nearest(places[rows], k=most, exclude_self=True)
+        values = own[rows]
+        for block, wanted in enumerate(ranges):
+            k = min(wanted, most)
+            total = np.zeros_like(values)
+            for step in range(k):
+                total += values[at[:, step]]
+            reach = away[:, k - 1]
+            middle = float(np.median(reach)) or 1.0
+            here = slice(block * width, (block + 1) * width)
+            out[rows, here] = np.hstack(
+                [total / k, np.log(np.maximum(reach / middle, 1e-3))[:, None]]
+            )
+    return out
+
+
+def _places(adata: AnnData, key: str) -> np.ndarray:
+    if key not in adata.obsm:
+        msg = (
+            f"`adata.obsm` has no {key!r}.{closest(key, adata.obsm)} It has: "
+            f"{one_of(adata.obsm)}. Give the coordinates of each cell."
+        )
+        raise DataError(msg)
+    return np.asarray(features_of(adata, key), dtype=np.float64)
+
+
+def _renamed(score: Score, method: str) -> Score:
+    from dataclasses import replace
+
+    return replace(score, method=method)
