@@ -5,7 +5,15 @@ Importing this package imports no torch; each name is loaded when it is first as
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cellweave.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from cellweave_geneformer.config import GeneformerConfig as GeneformerConfig
+    from cellweave_geneformer.model import GeneformerModel as GeneformerModel
+    from cellweave_geneformer.network import GeneformerNetwork as GeneformerNetwork
+    from cellweave_geneformer.tokenizer import GeneformerTokenizer as GeneformerTokenizer
 
 __version__ = "0.1.0"
 

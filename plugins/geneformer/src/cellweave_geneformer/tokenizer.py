@@ -213,7 +213,7 @@ class GeneformerTokenizer:
         return places
 
     def _plain_names(self, adata: AnnData) -> np.ndarray:
-        column = adata.var[_ID_COLUMN] if _ID_COLUMN in adata.var else adata.var_names
+        column = adata.var.get(_ID_COLUMN, adata.var_names)
         names = pd.Series(np.asarray(column, dtype=str)).str.upper()
         return names.str.replace(r"^(ENS\w+)\.\d+$", r"\1", regex=True).to_numpy(dtype=str)
 

@@ -5,7 +5,29 @@ Importing this imports no torch; each name is loaded when it is first asked for.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from cellweave.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from cellweave_nn.checkpoints.companions import find_companion as find_companion
+    from cellweave_nn.checkpoints.companions import find_companions as find_companions
+    from cellweave_nn.checkpoints.companions import read_json as read_json
+    from cellweave_nn.checkpoints.companions import read_table as read_table
+    from cellweave_nn.checkpoints.embedding import embed_by_length as embed_by_length
+    from cellweave_nn.checkpoints.limits import Limits as Limits
+    from cellweave_nn.checkpoints.lora import merge_lora as merge_lora
+    from cellweave_nn.checkpoints.matching import KeyReport as KeyReport
+    from cellweave_nn.checkpoints.matching import fill as fill
+    from cellweave_nn.checkpoints.matching import take as take
+    from cellweave_nn.checkpoints.pickled import read_pickled_table as read_pickled_table
+    from cellweave_nn.checkpoints.published import PublishedFolder as PublishedFolder
+    from cellweave_nn.checkpoints.published import is_published_folder as is_published_folder
+    from cellweave_nn.checkpoints.published import read_published as read_published
+    from cellweave_nn.checkpoints.published import write_published as write_published
+    from cellweave_nn.checkpoints.reading import Checkpoint as Checkpoint
+    from cellweave_nn.checkpoints.reading import find_weights as find_weights
+    from cellweave_nn.checkpoints.reading import read_checkpoint as read_checkpoint
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,

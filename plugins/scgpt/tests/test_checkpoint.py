@@ -1,0 +1,127 @@
+"""Published containers are read strictly; what is damaged or hostile ends in one clear error."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import cellweave
+from cellweave.cli.app import main
+from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
+from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_scgpt import ScgptModel
+
+from .conftest import cells, random_state
+
+TINY = {"encoder.embedding.weight": torch.zeros(4, 4)}
+PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
+
+
+def test_every_key_is_told(folder):
+    report = ScgptModel.load(folder).key_report
+    assert report.ignored == {}
+    assert report.new == ()
+    assert set(report.used) == set(random_state())
+
+
+@pytest.mark.parametrize("container", ["ddp", "trainer", "safetensors", "file", "adversarial"])
+def test_other_containers(container, folder, tmp_path):
+    expected = ScgptModel.load(folder).embed(cells()).values
+    state, path = random_state(), folder
+    if container == "ddp":
+        state = {f"module.{k}": v for k, v in state.items()}
+    if container == "trainer":
+        state = {"model_state_dict": state, "epoch": 3, "loss": np.float32(1)}
+    if container == "adversarial":
+        state["grad_reverse_discriminator.out_layer.weight"] = torch.zeros(2, 32)
+    torch.save(state, folder / "best_model.pt")
+    if container == "safetensors":
+        (folder / "best_model.pt").unlink()
+        save_file(state, folder / "model.safetensors")
+    if container == "file":
+        path = folder / "best_model.pt"
+    model = cellweave.load(path)
+    assert len(model.key_report.ignored) == (container == "adversarial")
+    assert np.array_equal(model.embed(cells()).values, expected)
+
+
+def test_heads_that_read_batch_labels_are_told(folder):
+    state = random_state()
+    state["batch_encoder.embedding.weight"] = torch.zeros(3, 32)
+    state["decoder.fc.0.weight"] = torch.zeros(32, 64)
+    torch.save(state, folder / "best_model.pt")
+    model = ScgptModel.load(folder)
+    assert model.network.expression is None
+    assert "not used by embeddings" in model.key_report.ignored["decoder.fc.0.weight"]
+
+
+@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
+def test_hostile_weights(case, folder, tmp_path):
+    kind, name = case
+    canary = tmp_path / "canary"
+    if kind == "pt":
+        data = hostile_pickles(random_state(), canary)[name]
+        (folder / "best_model.pt").write_bytes(data)
+    else:
+        (folder / "best_model.pt").unlink()
+        data = hostile_safetensors(random_state())[name]
+        (folder / "model.safetensors").write_bytes(data)
+    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
+        ScgptModel.load(folder)
+    assert str(folder) in str(caught.value)
+    assert not canary.exists()
+
+
+VOCABULARIES = {
+    "of another model": (json.dumps({f"G{i}": i for i in range(50)}), "50 names (53 with"),
+    "with a gap": (json.dumps({f"G{i}": i + (i > 3) for i in range(70)}), "first that is wrong"),
+    "with text": (json.dumps({f"G{i}": str(i) for i in range(70)}), "odd entries"),
+    "a list": (json.dumps(["a"]), "holds a list"),
+    "cut": ('{"A": 0, "B"', "no JSON"),
+    "deep": ("[" * 200_000, "no JSON"),
+}
+
+
+@pytest.mark.parametrize("name", VOCABULARIES)
+def test_vocabularies_that_do_not_fit(name, folder):
+    text, said = VOCABULARIES[name]
+    (folder / "vocab.json").write_text(text)
+    with pytest.raises(CellweaveError, match=re.escape(said)):
+        ScgptModel.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"embsize": 64}, "embsize=64, the weights have 32"),
+        ({"nlayers": 3}, "nlayers=3, the weights have 2"),
+        ({"d_hid": 10**12}, "expected a positive whole number"),
+        ({"nheads": 5}, "does not divide"),
+        ({"nheads": None}, "nheads=None"),
+        ({"pad_value": "x"}, "pad_value='x'"),
+    ],
+)
+def test_settings_that_do_not_fit(change, said, folder):
+    values = json.loads((folder / "args.json").read_text())
+    (folder / "args.json").write_text(json.dumps(values | change))
+    with pytest.raises(StateMismatchError, match=re.escape(said)):
+        ScgptModel.load(folder)
+
+
+@pytest.mark.parametrize("name", ["args.json", "vocab.json", "best_model.pt"])
+def test_missing_companions(name, folder):
+    (folder / name).unlink()
+    with pytest.raises(UnreadableFileError, match=re.escape(name)):
+        ScgptModel.load(folder)
+
+
+def test_check_prints_what_a_user_reports(folder, capsys):
+    assert main(["models", "check", str(folder)]) == 0
+    said = capsys.readouterr().out
+    for part in ("family: scgpt", "embedding of the example cell", "blocks.0.attention.qkv.weight"):
+        assert part in said
+    assert main(["models"]) == 0
+    assert "weights licence: MIT" in capsys.readouterr().out
