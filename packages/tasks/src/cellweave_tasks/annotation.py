@@ -21,6 +21,7 @@ from cellweave.errors import ConfigError, DataError
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.classification import classification_scores, novelty_auroc
 from cellweave_tasks.classifiers import Classifier, make_classifier
+from cellweave_tasks.differences import difference_sentence, paired_difference
 from cellweave_tasks.features import (
     aligned,
     as_dense,
@@ -180,13 +181,35 @@ class AnnotationTask:
             group_key=self.group_key or "",
         )
         ontology = Ontology.from_obo(Path(self.ontology)) if self.ontology else None
-        items = self._score(fitted.own, features, truth, self.name, ontology)
+        seen = {self.name: (fitted.own, features)}
         for name, trained in fitted.baselines.items():
-            seen = features
             if name != "majority" and fitted.reduction is not None:
-                seen = fitted.reduction.transform(aligned(adata, fitted.var_names))
-            items += self._score(trained, seen, truth, name, ontology)
-        return Scores(items=tuple(items), provenance=self._provenance())
+                reduced = fitted.reduction.transform(aligned(adata, fitted.var_names))
+                seen[name] = (trained, reduced)
+            else:
+                seen[name] = (trained, features)
+        items: list[Score] = []
+        for name, (trained, points) in seen.items():
+            items += self._score(trained, points, truth, name, ontology)
+        return Scores(
+            items=tuple(items), provenance=self._provenance(), summary=self._summary(seen, truth)
+        )
+
+    def _summary(
+        self, seen: Mapping[str, tuple[_Trained, np.ndarray]], truth: np.ndarray
+    ) -> dict[str, Any]:
+        """Say whether the best baseline is beaten, in accuracy over cells of known types."""
+        known = np.isin(truth, next(iter(seen.values()))[0].classifier.classes)
+        if not known.any():
+            return {"headline": "No type of the test was in training: only novelty is scored."}
+        right = {
+            name: (_apply(trained, points)[0] == truth)[known].astype(float)
+            for name, (trained, points) in seen.items()
+        }
+        best = max((n for n in right if n != self.name), key=lambda n: float(right[n].mean()))
+        gap = paired_difference(right[self.name], right[best], seed=self.seed)
+        text = difference_sentence(gap, self.name, f"the best baseline, {best}", "accuracy")
+        return {"headline": text, "best_baseline": best, **gap.to_dict()}
 
     def _reduction(self, values: np.ndarray | sp.csr_matrix) -> TruncatedSVD | None:
         size = min(_BASELINE_COMPONENTS, min(values.shape) - 1)

@@ -43,7 +43,7 @@ from cellweave_tasks.splits import refuse_leaks
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["PerturbationTask"]
+__all__ = ["Change", "PerturbationTask"]
 
 _DECODER_PENALTY = 1.0
 _MOST_CELLS = 500
@@ -71,6 +71,16 @@ class _Truth:
     change: np.ndarray
     top: np.ndarray
     query: Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The predicted and the measured change of one unit, and its most changed features."""
+
+    name: str
+    predicted: np.ndarray
+    true: np.ndarray
+    top: np.ndarray
 
 
 class PerturbationTask:
@@ -227,6 +237,17 @@ class PerturbationTask:
             values=agree[best].astype(np.float32),
             provenance=self._provenance(),
         )
+
+    def changes(self, adata: AnnData) -> list[Change]:
+        """Return the predicted beside the measured change of every unit in ``adata``."""
+        fitted = need_fit(self._fitted, "PerturbationTask")
+        cells = cells_of(adata, self.condition_key, self.control, self.context_key)
+        values = aligned(adata, fitted.training.names)
+        truths = [self._truth(adata, cells, values, u, fitted) for u in cells.perturbed()]
+        return [
+            Change(name=t.unit.name, predicted=self._respond(t.query), true=t.change, top=t.top)
+            for t in truths
+        ]
 
     def evaluate(self, adata: AnnData) -> Scores:
         """Score against perturbed cells, per unit and as means, beside the four baselines."""

@@ -1,0 +1,189 @@
+"""Run tasks on files: read, prepare what is raw, split, fit, score; once, or over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.errors import ConfigError, DataError, one_of
+from cellweave.records import Score, Scores
+from cellweave_tasks.perturbation_splits import unseen_context, unseen_perturbations
+from cellweave_tasks.records import provenance_of
+from cellweave_tasks.splits import Split, by_fraction, by_group, by_tiles
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellweave.contracts import Task
+
+__all__ = ["bench", "load_cells", "new_task", "split_cells", "write_prediction"]
+
+_SPLITS = "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, context:NAME, perturbations"
+
+
+def new_task(name: str, **parameters: Any) -> Task:
+    """Create a task by its name, with or without the ``tasks.`` before it."""
+    import cellweave
+
+    full = name if "." in name else f"tasks.{name}"
+    task: Task = cellweave.create("task", full, **parameters)
+    return task
+
+
+def load_cells(
+    path: str, *, modality: str | None = None, target: str | None = None, seed: int = 0
+) -> AnnData:
+    """Read one modality, prepared if its values are raw; with ``target`` in ``obsm``, if asked."""
+    from mudata import MuData
+
+    from cellweave.cli.commands_data import load_inputs
+
+    mdata = load_inputs([path])
+    chosen = modality or ("rna" if "rna" in mdata.mod else next(iter(mdata.mod)))
+    wanted = [chosen] if target is None else [chosen, target]
+    absent = [name for name in wanted if name not in mdata.mod]
+    if absent:
+        msg = f"{path!r} has no modality {absent[0]!r}. It has: {one_of(mdata.mod)}."
+        raise DataError(msg)
+    found = {name: _ready(MuData({name: mdata.mod[name]}), name, seed) for name in wanted}
+    if target is None:
+        return found[chosen]
+    from cellweave_tasks.cross_modality import with_target
+
+    return with_target(found[chosen], found[target])
+
+
+def split_cells(
+    adata: AnnData, text: str, *, parameters: dict[str, Any] | None = None, seed: int = 0
+) -> Split:
+    """Split by a short text, e.g. ``"group:batch=b1+b2"``."""
+    kind, _, rest = text.partition(":")
+    own = parameters or {}
+    perturbed: dict[str, Any] = {k: own[k] for k in ("condition_key", "control") if k in own}
+    if kind in ("fraction", "tiles"):
+        share = _share(rest or "0.2", text)
+        if kind == "fraction":
+            return by_fraction(adata.n_obs, test_fraction=share, seed=seed)
+        key = own.get("spatial_key", "spatial")
+        return by_tiles(adata, spatial_key=key, test_fraction=share, seed=seed)
+    if kind == "group" and "=" in rest:
+        key, _, names = rest.partition("=")
+        return by_group(adata, key, names.split("+"))
+    if kind == "context" and rest:
+        if own.get("context_key"):
+            perturbed["context_key"] = own["context_key"]
+        return unseen_context(adata, rest, **perturbed)
+    if kind == "perturbations":
+        return unseen_perturbations(adata, seed=seed, **perturbed)
+    msg = f"--split {text!r} is not understood. Write one of: {_SPLITS}."
+    raise ConfigError(msg)
+
+
+def bench(
+    name: str,
+    adata: AnnData,
+    *,
+    methods: Sequence[str] = (),
+    reps: Sequence[str] = (),
+    seeds: Sequence[int] = (0, 1, 2),
+    split: str = "fraction:0.2",
+    parameters: dict[str, Any] | None = None,
+) -> Scores:
+    """Score each method on each representation with each seed; means with spread, best first.
+
+    The test cells of a seed are the same for all. ``"X"`` among ``reps`` stands for the values.
+    """
+    own = dict(parameters or {})
+    choices = [
+        own | _given("method", m) | _given("use_rep", None if r == "X" else r, skip=r is None)
+        for m in (methods or [None])  # type: ignore[list-item]
+        for r in (reps or [None])  # type: ignore[list-item]
+    ]
+    for choice in choices:
+        new_task(name, **choice)  # wrong names are told before work starts
+    collected: dict[tuple[str, str], list[Score]] = {}
+    headlines = []
+    for seed in seeds:
+        parts = split_cells(adata, split, parameters=own, seed=seed)
+        train, test = adata[parts.train].copy(), adata[parts.test].copy()
+        done: set[tuple[str, str]] = set()
+        for choice in choices:
+            scores = new_task(name, **(choice | {"seed": seed})).fit(train).evaluate(test)
+            headlines.append(f"seed {seed}: {scores.summary.get('headline', '')}")
+            for score in scores.items:
+                key = score.metric, score.method
+                if not score.group and score.value is not None and key not in done:
+                    done.add(key)
+                    collected.setdefault(key, []).append(score)
+    items = [_over_seeds(found) for found in collected.values()]
+    settings = {"split": split, "methods": list(methods), "reps": list(reps), **own}
+    return Scores(
+        items=tuple(_ranked(items)),
+        provenance=provenance_of(f"bench {name}", settings | {"seeds": list(seeds)}, seeds[0]),
+        summary={"headlines": headlines, "seeds": list(seeds), "n_cells": adata.n_obs},
+    )
+
+
+def write_prediction(task: Task, adata: AnnData, path: Path) -> None:
+    """Predict and write: into a copy of the cells for h5ad, as arrays for npz."""
+    found = task.predict(adata)
+    if path.suffix == ".npz":
+        found.save(path)
+        return
+    from cellweave.verbs.read import write
+
+    copy = adata.copy()
+    found.write(copy, key_added="prediction")
+    write(copy, path)
+
+
+def _ready(mdata: Any, name: str, seed: int) -> AnnData:
+    from cellweave.verbs.prepare import is_prepared, prepare
+
+    adata: AnnData = mdata.mod[name]
+    values: Any = adata.X
+    is_sparse: bool = sp.issparse(values)
+    numbers = np.asarray(values.data if is_sparse else values)
+    # Values that are no counts were normalised by someone: they are taken as they are.
+    is_raw = bool((numbers == np.round(numbers)).all()) and bool((numbers >= 0).all())
+    if is_prepared(adata) or not is_raw:
+        return adata
+    return prepare(mdata, seed=seed).mod[name]
+
+
+def _share(text: str, whole: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        msg = f"--split {whole!r} has no share. Write one of: {_SPLITS}."
+        raise ConfigError(msg) from error
+
+
+def _given(key: str, value: Any, *, skip: bool = False) -> dict[str, Any]:
+    if skip or (key == "method" and value is None):
+        return {}
+    return {key: value}
+
+
+def _over_seeds(scores: list[Score]) -> Score:
+    values = np.array([s.value for s in scores], dtype=np.float64)
+    spread = f"± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+    note = f"{spread} over {len(values)} seeds" if spread else "one seed"
+    return replace(scores[0], value=float(values.mean()), seed=None, note=note)
+
+
+def _ranked(items: list[Score]) -> list[Score]:
+    """Sort metrics as they came, methods of each from best to worst."""
+    metrics = list(dict.fromkeys(s.metric for s in items))
+
+    def key(score: Score) -> tuple[int, float, str]:
+        value = score.value if score.value is not None else 0.0
+        sign = -1.0 if score.higher_is_better else 1.0
+        return metrics.index(score.metric), sign * value, score.method
+
+    return sorted(items, key=key)
