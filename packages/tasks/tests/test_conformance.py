@@ -5,11 +5,13 @@ from __future__ import annotations
 from cellweave.testing import TaskSuite
 from cellweave_tasks.annotation import AnnotationTask
 from cellweave_tasks.cross_modality import CrossModalityTask
+from cellweave_tasks.genes import GeneTask
 from cellweave_tasks.imputation import ImputationTask
 from cellweave_tasks.perturbation import PerturbationTask
 from cellweave_tasks.spatial import SpatialTask
 
 from .planted_perturbations import perturbed_cells
+from .test_genes import genes
 from .test_imputation import programmes
 from .test_spatial import tissue
 
@@ -68,3 +70,17 @@ class TestSpatial(TaskSuite):
 
     def held_out_data(self):
         return tissue(seed=1)
+
+
+class TestGenes(TaskSuite):
+    tags = frozenset({"features"})
+
+    def create(self, **arguments):
+        return GeneTask(**arguments)
+
+    def train_data(self):
+        # The suite fits on the first half of the cells too: genes are the same.
+        return genes()
+
+    def held_out_data(self):
+        return genes(seed=1)

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from cellweave_tasks.annotation import AnnotationTask as AnnotationTask
     from cellweave_tasks.cross_modality import CrossModalityTask as CrossModalityTask
     from cellweave_tasks.cross_modality import with_target as with_target
+    from cellweave_tasks.genes import GeneTask as GeneTask
+    from cellweave_tasks.genes import gene_folds as gene_folds
     from cellweave_tasks.imputation import ImputationTask as ImputationTask
     from cellweave_tasks.imputation import thinned as thinned
     from cellweave_tasks.ontology import Ontology as Ontology
@@ -28,6 +30,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "AnnotationTask": "cellweave_tasks.annotation",
         "CrossModalityTask": "cellweave_tasks.cross_modality",
+        "GeneTask": "cellweave_tasks.genes",
         "ImputationTask": "cellweave_tasks.imputation",
         "Ontology": "cellweave_tasks.ontology",
         "PerturbationTask": "cellweave_tasks.perturbation",
@@ -36,6 +39,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "by_fraction": "cellweave_tasks.splits",
         "by_group": "cellweave_tasks.splits",
         "by_tiles": "cellweave_tasks.splits",
+        "gene_folds": "cellweave_tasks.genes",
         "grouped_folds": "cellweave_tasks.splits",
         "thinned": "cellweave_tasks.imputation",
         "unseen_context": "cellweave_tasks.perturbation_splits",

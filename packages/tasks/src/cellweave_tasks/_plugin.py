@@ -41,3 +41,9 @@ def cellweave_tasks() -> Iterable[ComponentSpec]:
         summary="Regions and niches of a tissue, with and without the neighbourhood.",
         tags=frozenset({"labels"}),
     )
+    yield ComponentSpec(
+        name="tasks.genes",
+        target="cellweave_tasks.genes:GeneTask",
+        summary="Classes of genes from gene embeddings, beside what expression alone tells.",
+        tags=frozenset({"features"}),
+    )
