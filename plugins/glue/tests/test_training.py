@@ -16,8 +16,6 @@ def test_schedule_of_the_paper_for_snare_seq():
     schedule = schedule_for(18_380, batch_size=128, learning_rate=2e-3)
     assert (schedule.max_epochs, schedule.patience, schedule.lr_patience) == (186, 16, 8)
     assert schedule.align_burnin == 31
-    short = schedule_for(18_380, batch_size=128, learning_rate=2e-3, progress=1, least_patience=4)
-    assert (short.patience, short.lr_patience) == (8, 4)
     many = schedule_for(10_000_000, batch_size=128, learning_rate=2e-3)
     assert (many.max_epochs, many.align_burnin, many.patience, many.lr_patience) == (48, 8, 4, 2)
 

@@ -5,8 +5,7 @@ tens of proteins that tie is too loose to tell one match of clusters from anothe
 first phase, anchors are found among linked features themselves: each modality's values are
 averaged over the cell's neighbours in its own representation, standardised, and compared by
 cosine. An anchor is trusted as far as the anchors of both cells' own neighbours lead to the same
-places, and the better half is kept. With many linked features the decoders know better than the
-anchors once they are trained, so anchors lose weight in the second phase then.
+places, and the better half is kept.
 """
 
 from __future__ import annotations
@@ -27,12 +26,11 @@ if TYPE_CHECKING:
     from cellweave.records import FeatureLinks
     from cellweave_glue.inputs import ModalityInput
 
-__all__ = ["Anchors", "linked_anchors", "mutual_neighbours", "reliance", "smoothed", "trusted"]
+__all__ = ["Anchors", "linked_anchors", "mutual_neighbours", "smoothed", "trusted"]
 
 Anchors = Mapping[tuple[str, str], sp.csr_matrix]
 
 _MOST_CELLS = 20_000
-_FEW_FEATURES = 100
 _CHUNK = 50_000
 _WIDTH = 64
 
@@ -128,16 +126,6 @@ def linked_anchors(
         found = _placed(mutual, rows[pair[0]], rows[pair[1]], shape)
         out[pair] = found.maximum(out[pair]) if pair in out else found
     return out
-
-
-def reliance(links: Sequence[FeatureLinks]) -> dict[tuple[str, str], float]:
-    """Return how far each pair leans on anchors once trained: 100 linked features, or its part."""
-    linked: dict[tuple[str, str], int] = {}
-    for link in links:
-        a, b = sorted((link.source, link.target))
-        n = min(len(np.unique(link.rows)), len(np.unique(link.cols)))
-        linked[a, b] = max(linked.get((a, b), 0), n)
-    return {pair: min(1.0, _FEW_FEATURES / max(n, 1)) for pair, n in linked.items()}
 
 
 def _chosen(n: int, rng: np.random.Generator) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellweave.records import Progress
-from cellweave_glue.anchors import linked_anchors, reliance
+from cellweave_glue.anchors import linked_anchors
 from cellweave_glue.balancing import balancing_weights
 from cellweave_glue.schedule import Plateau, Schedule, schedule_for
 from cellweave_glue.settings import Phase, TrainingSettings, seed_of
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from cellweave_glue.inputs import ModalityInput
 
 __all__ = ["FitPlan", "Run", "histories", "run_phases", "schedule_of"]
-
-_LEAST_PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +63,6 @@ def schedule_of(
         train_fraction=1 - settings.validation_fraction,
         progress=plan.progress,
         min_epochs=plan.min_epochs,
-        least_patience=_LEAST_PATIENCE,
     )
 
 
@@ -94,7 +91,7 @@ def run_phases(
             n_smooth=plan.n_smooth,
             seed=seed_of(settings.seed, 107),
         )
-        trainer.set_anchors(anchors, reliance(links))
+        trainer.set_anchors(anchors)
     run, resumed = _resumed(checkpoint, trainer, phases)
     for phase in phases[run.phase :]:
         if not resumed:

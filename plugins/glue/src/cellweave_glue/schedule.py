@@ -34,14 +34,11 @@ def schedule_for(
     train_fraction: float = 0.9,
     progress: float = 48.0,
     min_epochs: int = 48,
-    least_patience: int = 1,
 ) -> Schedule:
     """Return the schedule for ``n_cells`` cells of all modalities together.
 
     ``progress`` and ``min_epochs`` set the longest duration; burn-in, patience and the patience
-    of the learning rate keep their ratios of 1/6, 1/12 and 1/24 to it. ``least_patience`` epochs
-    of stalling (twice that to stop) are waited for in any case: in a short run a validation loss
-    that rises twice is noise.
+    of the learning rate keep their ratios of 1/6, 1/12 and 1/24 to it.
     """
     per_epoch = n_cells * train_fraction / batch_size
 
@@ -53,8 +50,8 @@ def schedule_for(
         steps_per_epoch=max(1, math.ceil(per_epoch)),
         max_epochs=epochs(1),
         align_burnin=epochs(1 / 6),
-        patience=max(epochs(1 / 12), 2 * least_patience),
-        lr_patience=max(epochs(1 / 24), least_patience),
+        patience=epochs(1 / 12),
+        lr_patience=epochs(1 / 24),
     )
 
 

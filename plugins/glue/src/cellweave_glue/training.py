@@ -125,23 +125,16 @@ class Trainer:
             graph, n_negatives=settings.n_negatives, n_batches=32, device=device
         )
         self._anchors: dict[tuple[str, str], SparseRows] = {}
-        self._reliance: dict[tuple[str, str], float] = {}
-        self._aligning = False
         self.weights = {m: torch.ones(len(self.cells[m].inputs), device=device) for m in self.names}
         self.optimizers: tuple[torch.optim.Optimizer, torch.optim.Optimizer] = self._new_optimizers(
             1.0
         )
 
-    def set_anchors(
-        self,
-        anchors: Mapping[tuple[str, str], sp.csr_matrix],
-        reliance: Mapping[tuple[str, str], float],
-    ) -> None:
-        """Take the pairs of cells to hold together, and what their weight is when aligning."""
+    def set_anchors(self, anchors: Mapping[tuple[str, str], sp.csr_matrix]) -> None:
+        """Take the pairs of cells that the next epochs hold together."""
         device = self.settings.device
         self._anchors = {}
         for (a, b), matrix in anchors.items():
-            self._reliance[a, b] = self._reliance[b, a] = reliance[a, b]
             self._anchors[a, b] = SparseRows.from_matrix(matrix, device=device)
             self._anchors[b, a] = SparseRows.from_matrix(matrix.T, device=device)
 
@@ -155,7 +148,6 @@ class Trainer:
     def start(self, phase: Phase) -> Plateau:
         """Return a fresh schedule and forget the optimisers' moments."""
         self.optimizers = self._new_optimizers(self.settings.learning_rate)
-        self._aligning = phase.aligned
         return Plateau(schedule=phase.schedule)
 
     def train_epoch(self, phase: Phase, epoch: int, plateau: Plateau) -> dict[str, float]:
@@ -336,8 +328,7 @@ class Trainer:
                 continue
             other = self._encode_rows(b, partner, generator).mean
             gap = 1 - functional.cosine_similarity(posteriors[a].mean[has], other)
-            weight = self._reliance[a, b] if self._aligning else 1.0
-            apart.append(weight * functional.relu(gap - slack))
+            apart.append(functional.relu(gap - slack))
         if not apart:
             return {}
         return {"anchor": self.settings.lam_anchor * torch.cat(apart).mean()}
