@@ -79,6 +79,23 @@ def test_layers_and_poolings_by_name(published):
         model.embed(data, pooling="first")
 
 
+def test_the_small_epsilon_is_kept(published):
+    model = GeneformerModel.load(published[0])
+    norms = [m for m in model.network.modules() if isinstance(m, torch.nn.LayerNorm)]
+    assert {n.eps for n in norms} == {1e-12}
+    assert len(norms) == 2 + 2 * 3
+
+
+def test_untrained_learns_a_vocabulary(tmp_path):
+    data = cells(20)
+    model = GeneformerModel.untrained(data, width=16, depth=1, heads=2, hidden=16, max_length=30)
+    again = GeneformerModel.untrained(data, width=16, depth=1, heads=2, hidden=16, max_length=30)
+    found = model.embed(data).values
+    assert np.array_equal(found, again.embed(data).values)
+    model.save(tmp_path / "model")
+    assert np.array_equal(cellweave.load(tmp_path / "model").embed(data).values, found)
+
+
 def test_attention_and_genes(published):
     folder, reference = published
     reference.set_attn_implementation("eager")

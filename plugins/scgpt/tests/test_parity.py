@@ -221,6 +221,16 @@ def test_genes_attention_and_labels(tmp_path):
         ScgptModel.load(publish(tmp_path / "other")).predict(data)
 
 
+def test_untrained(tmp_path):
+    data = cells(20)
+    sizes = {"width": 16, "depth": 1, "heads": 2, "hidden": 16, "max_length": 30}
+    model = ScgptModel.untrained(data, **sizes)
+    found = model.embed(data).values
+    assert np.array_equal(found, ScgptModel.untrained(data, **sizes).embed(data).values)
+    model.save(tmp_path / "model")
+    assert np.array_equal(cellweave.load(tmp_path / "model").embed(data).values, found)
+
+
 def test_layers_by_name(folder):
     model = ScgptModel.load(folder)
     data = cells(4)

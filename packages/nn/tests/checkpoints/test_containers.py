@@ -93,6 +93,22 @@ def test_safetensors_and_shards(tmp_path):
         read_checkpoint(index)
 
 
+SAID = {
+    "runs a command": "wants to use",
+    "runs eval": "wants to use",
+    "runs, in the old format": "wants to use",
+    "claims more than it holds": "storage '0' claims",
+    "is compressed": "is compressed",
+    "steps out of the archive": "which no model gives",
+    "names a tensor with ..": "which no model gives",
+    "holds NaN": "holds NaN or infinity",
+    "holds no tensors": "no tensors in it",
+    "is a list": "holds a list",
+    "has a vast view": "larger than what it holds",
+    "has other shapes": "Other shapes: 0.weight (3, 5) for (4, 6)",
+    "claims a huge header": "its header claims",
+    "claims a header past its end": "its header claims",
+}
 PICKLES = list(hostile_pickles(STATE, "canary"))
 SAFE = list(hostile_safetensors(STATE))
 TABLES = list(hostile_tables({"a": 1}, "canary"))
@@ -109,6 +125,7 @@ def test_hostile_files_run_nothing(case, tmp_path):
         fill(network(), read_checkpoint(path).tensors, source=path)
     text = str(caught.value)
     assert str(path) in text
+    assert SAID.get(name, "") in text
     assert "weights_only" not in text
     assert not canary.exists()
 

@@ -27,6 +27,7 @@ from cellweave_nn.checkpoints import (
     write_published,
 )
 from cellweave_nn.checkpoints.embedding import by_length, token_blocks
+from cellweave_nn.training.randomness import torch_seeded
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -127,6 +128,46 @@ class GeneformerModel:
             key_report=read.report,
             container=read.container,
         )
+
+    @classmethod
+    def untrained(
+        cls,
+        adata: AnnData,
+        *,
+        width: int = 256,
+        depth: int = 6,
+        heads: int = 4,
+        hidden: int = 512,
+        max_length: int = 2048,
+        seed: int = 0,
+    ) -> Self:
+        """Build the architecture with random weights on the genes and medians of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            Raw counts.
+        width, depth, heads, hidden
+            Sizes; those of V1-10M when not given.
+        max_length
+            Most tokens of a cell.
+        seed
+            Of the weights.
+        """
+        tokenizer = GeneformerTokenizer(max_length=max_length).fit(adata)
+        config = GeneformerConfig(
+            n_ids=len(tokenizer.vocabulary),
+            width=width,
+            depth=depth,
+            heads=heads,
+            hidden=hidden,
+            n_places=max_length,
+        )
+        with torch_seeded(seed, "weights", cls.family):
+            network = GeneformerNetwork(config)
+        new = tuple(network.state_dict())
+        report = KeyReport(used={}, new=new)
+        return cls(config=config, network=network, tokenizer=tokenizer, key_report=report)
 
     @classmethod
     def _load_saved(cls, path: Path) -> Self:

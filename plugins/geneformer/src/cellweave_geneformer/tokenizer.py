@@ -12,6 +12,7 @@ where ``obs["n_counts"]`` is missing the sum over all columns is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
@@ -33,6 +34,7 @@ __all__ = ["GeneformerTokenizer"]
 
 _TOTAL = "n_counts"
 _ID_COLUMN = "ensembl_id"
+_VERSION = re.compile(r"^(ENS\w+)\.\d+$")
 
 
 class GeneformerTokenizer:
@@ -214,8 +216,8 @@ class GeneformerTokenizer:
 
     def _plain_names(self, adata: AnnData) -> np.ndarray:
         column = adata.var.get(_ID_COLUMN, adata.var_names)
-        names = pd.Series(np.asarray(column, dtype=str)).str.upper()
-        return names.str.replace(r"^(ENS\w+)\.\d+$", r"\1", regex=True).to_numpy(dtype=str)
+        names = [str(name).upper() for name in column]
+        return np.array([_VERSION.sub(r"\1", n) if "." in n else n for n in names], dtype=str)
 
 
 def _collapsed(

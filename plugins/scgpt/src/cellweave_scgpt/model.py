@@ -23,6 +23,7 @@ from cellweave_nn.checkpoints import (
     write_published,
 )
 from cellweave_nn.checkpoints.embedding import by_length, token_blocks
+from cellweave_nn.training.randomness import torch_seeded
 from cellweave_scgpt.checkpoint import looks_published, read_scgpt
 from cellweave_scgpt.config import ScgptConfig
 from cellweave_scgpt.network import ScgptNetwork
@@ -130,6 +131,47 @@ class ScgptModel:
             key_report=read.report,
             container=read.container,
         )
+
+    @classmethod
+    def untrained(
+        cls,
+        adata: AnnData,
+        *,
+        width: int = 512,
+        depth: int = 12,
+        heads: int = 8,
+        hidden: int = 512,
+        max_length: int = 1200,
+        seed: int = 0,
+    ) -> Self:
+        """Build the architecture with random weights on the genes of ``adata``.
+
+        Parameters
+        ----------
+        adata
+            Raw counts.
+        width, depth, heads, hidden
+            Sizes; those of the whole-human model when not given.
+        max_length
+            Most tokens of a cell.
+        seed
+            Of the weights.
+        """
+        tokenizer = ScgptTokenizer(max_length=max_length).fit(adata)
+        config = ScgptConfig(
+            n_ids=len(tokenizer.vocabulary),
+            width=width,
+            depth=depth,
+            heads=heads,
+            hidden=hidden,
+            max_length=max_length,
+            expression=True,
+            conditioned=True,
+        )
+        with torch_seeded(seed, "weights", cls.family):
+            network = ScgptNetwork(config)
+        report = KeyReport(used={}, new=tuple(network.state_dict()))
+        return cls(config=config, network=network, tokenizer=tokenizer, key_report=report)
 
     @classmethod
     def _load_saved(cls, path: Path) -> Self:
