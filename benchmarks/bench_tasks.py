@@ -42,17 +42,18 @@ class Table:
     """Values by group, metric and method, over seeds."""
 
     def __init__(self) -> None:
-        self.values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+        self.values: dict[tuple[str, str, str], dict[int, float]] = defaultdict(dict)
 
     def add(self, group: str, scores, metrics: tuple[str, ...]) -> None:
         for s in scores.items:
             if s.metric in metrics and not s.group and s.value is not None:
-                self.values[group, s.metric, s.method].append(s.value)
+                self.values[group, s.metric, s.method][s.seed] = s.value  # baselines come again
 
     def show(self, title: str, seconds: float) -> None:
         print(f"\n{title}  ({seconds:.0f} s)")
         print(f"{'group':22} {'metric':16} {'method':32} {'mean':>8} {'sd':>7} {'n':>3}")
-        for (group, metric, method), v in self.values.items():
+        for (group, metric, method), found in self.values.items():
+            v = list(found.values())
             sd = np.std(v, ddof=1) if len(v) > 1 else 0.0
             print(f"{group:22} {metric:16} {method:32} {np.mean(v):8.4f} {sd:7.4f} {len(v):3d}")
         pooled: dict[tuple[str, str], list[float]] = defaultdict(list)

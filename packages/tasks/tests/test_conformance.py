@@ -5,6 +5,7 @@ from __future__ import annotations
 from cellweave.testing import TaskSuite
 from cellweave_tasks.annotation import AnnotationTask
 from cellweave_tasks.cross_modality import CrossModalityTask
+from cellweave_tasks.generation import GenerationTask
 from cellweave_tasks.genes import GeneTask
 from cellweave_tasks.imputation import ImputationTask
 from cellweave_tasks.perturbation import PerturbationTask
@@ -84,3 +85,12 @@ class TestGenes(TaskSuite):
 
     def held_out_data(self):
         return genes(seed=1)
+
+
+class TestGeneration(TaskSuite):
+    # What is drawn depends on the label asked for, which is no answer but the question; the order
+    # of cells of a label is that of the draws.
+    tags = frozenset({"needs_truth", "features"})
+
+    def create(self, **arguments):
+        return GenerationTask(**arguments)

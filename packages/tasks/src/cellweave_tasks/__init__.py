@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cellweave_tasks.annotation import AnnotationTask as AnnotationTask
     from cellweave_tasks.cross_modality import CrossModalityTask as CrossModalityTask
     from cellweave_tasks.cross_modality import with_target as with_target
+    from cellweave_tasks.generation import GenerationTask as GenerationTask
     from cellweave_tasks.genes import GeneTask as GeneTask
     from cellweave_tasks.genes import gene_folds as gene_folds
     from cellweave_tasks.imputation import ImputationTask as ImputationTask
@@ -31,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "AnnotationTask": "cellweave_tasks.annotation",
         "CrossModalityTask": "cellweave_tasks.cross_modality",
         "GeneTask": "cellweave_tasks.genes",
+        "GenerationTask": "cellweave_tasks.generation",
         "ImputationTask": "cellweave_tasks.imputation",
         "Ontology": "cellweave_tasks.ontology",
         "PerturbationTask": "cellweave_tasks.perturbation",

@@ -47,3 +47,9 @@ def cellweave_tasks() -> Iterable[ComponentSpec]:
         summary="Classes of genes from gene embeddings, beside what expression alone tells.",
         tags=frozenset({"features"}),
     )
+    yield ComponentSpec(
+        name="tasks.generation",
+        target="cellweave_tasks.generation:GenerationTask",
+        summary="Cells drawn for a label, scored by MMD and a classifier against held-out cells.",
+        tags=frozenset({"features", "needs_truth"}),
+    )
