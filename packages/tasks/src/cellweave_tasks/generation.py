@@ -287,9 +287,11 @@ def _mixing(groups: Mapping[str, np.ndarray], k: int = 10) -> Draw:
 
 
 def _mixed_spread(points: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """Return the standard deviation of mixed cells: half of what pairs differ by is lost."""
-    gap = ((points[:, None] - points[near]) ** 2).mean(axis=(0, 1))
-    return np.sqrt(np.maximum(points.var(axis=0) - gap / 6, 1e-12))
+    """Return the spread of mixed cells about the mean, integrated over the part taken of each."""
+    own = points - points.mean(axis=0)
+    other = own[near]
+    moments = own[:, None] ** 2 + other**2 + own[:, None] * other
+    return np.sqrt(np.maximum(moments.mean(axis=(0, 1)) / 3, 1e-12))
 
 
 def _squares(left: np.ndarray, right: np.ndarray) -> np.ndarray:
