@@ -341,13 +341,12 @@ def docs(session: nox.Session) -> None:
         "myst-nb",
         "sphinx-book-theme",
         "sphinx-copybutton",
-        "sphinx-autodoc-typehints",
     ]
     if subprocess.run(
         [
             python,
             "-c",
-            "import myst_nb, sphinx_book_theme, sphinx_copybutton, sphinx_autodoc_typehints",
+            "import myst_nb, sphinx_book_theme, sphinx_copybutton",
         ],
         check=False,
         capture_output=True,
