@@ -225,6 +225,8 @@ def test_untrained(tmp_path):
     data = cells(20)
     sizes = {"width": 16, "depth": 1, "heads": 2, "hidden": 16, "max_length": 30}
     model = ScgptModel.untrained(data, **sizes)
+    tokens = model.tokenizer.encode(data)
+    assert set(tokens.values[tokens.offsets[:-1]]) == {-2.0}
     found = model.embed(data).values
     assert np.array_equal(found, ScgptModel.untrained(data, **sizes).embed(data).values)
     model.save(tmp_path / "model")

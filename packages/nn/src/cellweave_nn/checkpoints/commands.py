@@ -10,6 +10,7 @@ import typer
 
 from cellweave.cli.options import Json
 from cellweave.cli.output import say, show_json, show_table
+from cellweave.errors import PluginLoadError
 
 if TYPE_CHECKING:
     from cellweave.registry import Component
@@ -52,7 +53,10 @@ def _described(component: Component) -> dict[str, Any]:
     told: dict[str, Any] = {"summary": component.spec.summary, "origin": component.origin}
     if missing := component.missing_modules():
         return told | {"verified": f"not usable here: {', '.join(missing)} is not installed"}
-    card = getattr(component.load(), "card", {})
+    try:
+        card = getattr(component.load(), "card", {})
+    except PluginLoadError as error:  # one broken family must not hide the others
+        return told | {"verified": f"not usable here: {error}"}
     # An instance's card may be a text; families keep facts about themselves in a dictionary.
     return told | ({k: _plain(v) for k, v in card.items()} if isinstance(card, dict) else {})
 
