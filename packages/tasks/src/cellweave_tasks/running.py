@@ -43,7 +43,7 @@ def load_cells(
 
     from cellweave.cli.commands_data import load_inputs
 
-    mdata = load_inputs([path])
+    mdata = _by_kind(load_inputs([path]), [m for m in (modality, target) if m])
     chosen = modality or ("rna" if "rna" in mdata.mod else next(iter(mdata.mod)))
     wanted = [chosen] if target is None else [chosen, target]
     absent = [name for name in wanted if name not in mdata.mod]
@@ -140,6 +140,22 @@ def write_prediction(task: Task, adata: AnnData, path: Path) -> None:
     copy = adata.copy()
     found.write(copy, key_added="prediction")
     write(copy, path)
+
+
+def _by_kind(mdata: Any, wanted: list[str]) -> Any:
+    """Rename modalities that go by another name, such as ``adt``, to what their values show."""
+    from mudata import MuData
+
+    from cellweave.plugins import get_plugin_manager
+
+    if all(name in mdata.mod for name in wanted):
+        return mdata
+    guess = get_plugin_manager().guess_modality
+    named = {}
+    for key, adata in mdata.mod.items():
+        kind = None if key in wanted else guess(adata)
+        named[kind if kind in wanted and kind not in mdata.mod else key] = adata
+    return MuData(named)
 
 
 def _ready(mdata: Any, name: str, seed: int) -> AnnData:
