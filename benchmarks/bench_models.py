@@ -3,10 +3,11 @@
     OMP_NUM_THREADS=1 python benchmarks/bench_models.py --model geneformer-v1-10m --cells 48
 
 Weights are random and written in the official format; both sides see the same tokens in batches of
-the same size, take turns, and the best round counts, in CPU time of one thread. "input order" is
-what a plain loop over batches does; "sorted" sorts all cells by length first, as Geneformer's own
-extractor does (and returns them in that order). With ``--memory N`` the growth of the peak memory
-is measured instead: a narrow network, N cells.
+the same size, take turns, and the best round counts, in CPU time of one thread. Ours includes
+tokenising, theirs starts from tokens. "input order" is what a plain loop over batches does;
+"sorted" sorts all cells by length first, as Geneformer's own extractor does (and returns them in
+that order). With ``--memory N`` the growth of the peak memory is measured instead: a narrow
+network, N cells.
 """
 
 from __future__ import annotations
