@@ -1,14 +1,14 @@
 """Damaged and hostile files of weights, for the tests of readers.
 
 Every file is made from good tensors. A reader must end each in one of cellweave's errors, and the
-canary that the executing ones try to write must not exist afterwards.
+canary that the executing ones try to write must not exist afterwards. Pickles are put together as
+bytes, in the oldest and plainest protocol; nothing here ever reads one.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import pickle  # to write what a reader must refuse
 import struct
 import zipfile
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def hostile_pickles(tensors: Mapping[str, torch.Tensor], canary: Path) -> dict[s
     return {
         "runs a command": _torch({**tensors, "x": _Runs(canary, "system")}),
         "runs eval": _torch({"state_dict": dict(tensors), "args": _Runs(canary, "eval")}),
-        "is a bare pickle that runs": pickle.dumps(_Runs(canary, "system")),
+        "is a bare pickle that runs": _call("posix", "system", f"touch {canary}") + b".",
         "runs, in the old format": _torch({"x": _Runs(canary, "eval")}, old=True),
         "is cut": good[: len(good) * 2 // 3],
         "is empty": b"",
@@ -92,16 +92,32 @@ def hostile_safetensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, bytes]
 
 def hostile_tables(table: Mapping[str, Any], canary: Path) -> dict[str, bytes]:
     """Return what to write in place of a pickled dictionary, by what is wrong with it."""
-    good = pickle.dumps(dict(table))
+    run = _call("posix", "system", f"touch {canary}")
+    good = _dictionary({k: _number(v) for k, v in table.items()})
     return {
-        "runs a command": pickle.dumps({**table, "x": _Runs(canary, "system")}),
-        "runs eval": pickle.dumps(_Runs(canary, "eval")),
+        "runs a command": _dictionary({"x": run}),
+        "runs eval": _call("builtins", "eval", f"open('{canary}', 'w').close()") + b".",
         "is cut": good[: len(good) // 2],
         "is empty": b"",
-        "is no dictionary": pickle.dumps(["a", "b"]),
-        "maps to text": pickle.dumps(dict.fromkeys(table, "one")),
+        "is no dictionary": b"]S'a'\na.",
+        "maps to text": _dictionary(dict.fromkeys(table, b"S'one'\n")),
         "asks for absurd memory": b"\x80\x02}r\xff\xff\xff\xff.",
     }
+
+
+def _call(module: str, name: str, argument: str) -> bytes:
+    """Return the instructions that import a function and call it with one text."""
+    return f"c{module}\n{name}\n(V{argument}\ntR".encode()
+
+
+def _number(value: float) -> bytes:
+    kind = "I" if isinstance(value, int) else "F"
+    return f"{kind}{value}\n".encode()
+
+
+def _dictionary(items: Mapping[str, bytes]) -> bytes:
+    """Return a pickled dictionary; values come as the instructions that make them."""
+    return b"}" + b"".join(b"V" + k.encode() + b"\n" + v + b"s" for k, v in items.items()) + b"."
 
 
 def _torch(content: Any, *, old: bool = False) -> bytes:
