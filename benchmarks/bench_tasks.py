@@ -58,7 +58,7 @@ class Table:
             print(f"{group:22} {metric:16} {method:32} {np.mean(v):8.4f} {sd:7.4f} {len(v):3d}")
         pooled: dict[tuple[str, str], list[float]] = defaultdict(list)
         for (_, metric, method), v in self.values.items():
-            pooled[metric, method] += v
+            pooled[metric, method] += v.values()
         if len({g for g, _, _ in self.values}) > 1:
             for (metric, method), v in pooled.items():
                 print(f"{'ALL':22} {metric:16} {method:32} {np.mean(v):8.4f}")
@@ -73,7 +73,7 @@ def annotation(data: Path) -> Table:
     table = Table()
     raw = ad.read_h5ad(data / "mixology_celllines" / "mixology_celllines.h5ad")
     raw = raw[raw.obs["demuxlet_cls"] == "SNG"].copy()
-    metrics = ("accuracy", "macro_f1", "ece", "novel_auroc", "unknown_recall")
+    metrics = ("accuracy", "macro_f1", "ece", "novel_auroc", "unknown_recall", "false_unknown")
     for seed in SEEDS:
         cells = prepared(raw, seed)
         for tech in sorted(set(cells.obs["tech"])):
@@ -85,7 +85,8 @@ def annotation(data: Path) -> Table:
         split = by_group(cells, "batch", [sorted(set(cells.obs["batch"]))[0]])
         for line in sorted(set(cells.obs["cell_type"])):
             train = cells[split.train]
-            task = AnnotationTask(seed=seed).fit(train[train.obs["cell_type"] != line])
+            task = AnnotationTask(group_key="batch", seed=seed)
+            task.fit(train[train.obs["cell_type"] != line])
             table.add(f"unseen {line}", task.evaluate(cells[split.test]), metrics[3:])
     return table
 

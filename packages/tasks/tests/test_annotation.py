@@ -222,3 +222,16 @@ def test_wrong_arguments_are_told():
     other.obsm["X_pca"] = other.obsm["X_pca"][:, :3]
     with pytest.raises(DataError, match=r"3 columns, training had 6"):
         AnnotationTask().fit(blobs()).predict(other)
+
+
+def test_a_new_batch_is_not_called_unknown_when_batches_are_named():
+    parts = [blobs(seed=i) for i in range(5)]
+    for i, part in enumerate(parts):  # each batch lies a little elsewhere
+        part.obsm["X_pca"] = part.obsm["X_pca"] + 1.5 * np.random.default_rng(i).normal(size=6)
+    train, test = ad.concat(parts[:4]), parts[4]
+    wrongly = {}
+    for key in (None, "donor"):
+        task = AnnotationTask(group_key=key).fit(train)
+        wrongly[key] = task.evaluate(test).value("false_unknown", method=task.name)
+    assert wrongly["donor"] < 0.1
+    assert wrongly[None] > 0.3

@@ -77,7 +77,8 @@ class AnnotationTask:
     label_key
         ``obs`` column of types.
     group_key
-        ``obs`` column of donors or batches that must not be in training and in the test.
+        ``obs`` column of donors or batches that must not be in training and in the test; with
+        several in training, the threshold for unknown cells allows for what a new one brings.
     method
         ``"linear"``, ``"knn"`` or ``"prototype"``.
     unknown_rate
@@ -134,12 +135,12 @@ class AnnotationTask:
         raw = values[:, columns] if self.use_rep is None else features_of(adata, self.use_rep)
         features = as_dense(raw)
         reduction = self._reduction(values)
-        baselines = {"majority": self._train("majority", features, labels)}
+        baselines = {"majority": self._train("majority", features, labels, groups)}
         if reduction is not None:
             reduced = reduction.transform(values)
-            baselines["linear on PCA of X"] = self._train("linear", reduced, labels)
+            baselines["linear on PCA of X"] = self._train("linear", reduced, labels, groups)
         self._fitted = _Fitted(
-            own=self._train(self.method, features, labels),
+            own=self._train(self.method, features, labels, groups),
             baselines=baselines,
             reduction=reduction,
             var_names=np.asarray(adata.var_names, dtype=str),
@@ -217,18 +218,38 @@ class AnnotationTask:
             return None
         return TruncatedSVD(n_components=size, random_state=self.seed).fit(values)
 
-    def _train(self, method: str, features: np.ndarray, labels: np.ndarray) -> _Trained:
+    def _train(
+        self, method: str, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+    ) -> _Trained:
         classifier = make_classifier(method, seed=self.seed).fit(features, labels)
         threshold = np.inf
         if self.unknown_rate > 0 and len(labels) >= 20:
-            # Novelty of training cells among themselves is too small: calibrate on cells left out.
-            split = by_fraction(len(labels), test_fraction=0.25, seed=self.seed)
-            if len(set(labels[split.train].tolist())) > 1:
-                part = make_classifier(method, seed=self.seed)
-                part.fit(features[split.train], labels[split.train])
-                held_out = part.novelty(features[split.test])
-                threshold = float(np.quantile(held_out, 1 - self.unknown_rate))
+            found = self._held_out_novelty(method, features, labels, groups)
+            # A new group may lie as far off as the furthest that is known.
+            limits = [float(np.quantile(f, 1 - self.unknown_rate)) for f in found]
+            threshold = max(limits, default=np.inf)
         return _Trained(classifier=classifier, threshold=threshold)
+
+    def _held_out_novelty(
+        self, method: str, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
+    ) -> list[np.ndarray]:
+        """Return how novel cells of known types look when they, or their group, are left out.
+
+        Novelty among training cells themselves is too small; and cells of a new batch or donor look
+        newer than cells of a known one, so whole groups are left out where there are several.
+        """
+        if groups is not None and len(set(groups.tolist())) > 1:
+            sides = [groups == group for group in sorted(set(groups.tolist()))]
+        else:
+            test = by_fraction(len(labels), test_fraction=0.25, seed=self.seed).test
+            sides = [np.isin(np.arange(len(labels)), test)]
+        found = []
+        for out in sides:
+            known = out & np.isin(labels, labels[~out])
+            if known.any() and len(set(labels[~out].tolist())) > 1:
+                part = make_classifier(method, seed=self.seed).fit(features[~out], labels[~out])
+                found.append(part.novelty(features[known]))
+        return found
 
     def _score(
         self,
@@ -251,6 +272,18 @@ class AnnotationTask:
                 seed=self.seed,
                 ontology=ontology,
                 ids=self.label_ids,
+            )
+            wrongly = float((novelty[known] > trained.threshold).mean())
+            items.append(
+                Score(
+                    metric="false_unknown",
+                    value=wrongly,
+                    method=name,
+                    higher_is_better=False,
+                    best=0.0,
+                    seed=self.seed,
+                    note="share of cells of known types that are called unknown",
+                )
             )
         auroc = novelty_auroc(is_novel, novelty)
         note = "" if auroc is not None else "no type of the test is unknown to training"

@@ -71,7 +71,7 @@ class NeighbourNovelty:
 class LinearProbe:
     """Multinomial logistic regression on the scaled features."""
 
-    def __init__(self, *, seed: int = 0, penalty: float = 1.0) -> None:
+    def __init__(self, *, seed: int = 0, penalty: float = 10.0) -> None:
         self.seed, self.penalty = seed, penalty
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
@@ -79,7 +79,11 @@ class LinearProbe:
         self.scaled = _Scaled().fit(features)
         points = self.scaled(features)
         self.model = LogisticRegression(
-            C=self.penalty, class_weight="balanced", max_iter=1000, random_state=self.seed
+            C=1 / self.penalty,
+            class_weight="balanced",
+            max_iter=1000,
+            tol=1e-3,
+            random_state=self.seed,
         ).fit(points, labels)
         self.classes = self.model.classes_
         self.neighbours = NeighbourNovelty().fit(points)

@@ -17,6 +17,7 @@ __all__ = ["REGRESSORS", "Regressor", "column_correlations", "make_regressor"]
 
 REGRESSORS = ("ridge", "knn", "kernel", "mean")
 _PENALTIES = (0.1, 1.0, 10.0, 100.0, 1000.0)
+_KERNEL_PENALTIES = (0.03, 0.3, 3.0, 30.0, 300.0)
 _MOST_LANDMARKS = 1000
 
 
@@ -94,7 +95,7 @@ class Ridge:
         """Choose the penalty, solve in closed form, and return ``self``."""
         self.centre, self.scale = features.mean(axis=0), _scale(features)
         table = self._table(features)
-        penalty = _choose(table, targets, _PENALTIES, _solve, seed=self.seed)
+        penalty, _ = _best(table, targets, _PENALTIES, self.seed)
         self.mean = targets.mean(axis=0)
         self.weights = _solve(table, targets - self.mean, penalty)
         return self
@@ -130,7 +131,7 @@ class KernelRidge:
         best = (-np.inf, middle, 1.0)
         for width in (0.35 * middle, 0.6 * middle, middle):
             table = _normalised(points, self.landmarks, width)
-            penalty, score = _best(table, targets, (0.01, 0.1, 1.0, 10.0), _solve, self.seed)
+            penalty, score = _best(table, targets, _KERNEL_PENALTIES, self.seed)
             best = max(best, (score, width, penalty))
         self.width = best[1]
         table = _normalised(points, self.landmarks, self.width)
@@ -157,37 +158,20 @@ def _solve(table: np.ndarray, targets: np.ndarray, penalty: float) -> np.ndarray
     return np.linalg.solve(gram, table.T @ targets)
 
 
-Solver = Callable[[np.ndarray, np.ndarray, float], np.ndarray]
-
-
-def _choose(
-    table: np.ndarray,
-    targets: np.ndarray,
-    penalties: tuple[float, ...],
-    solve: Solver,
-    *,
-    seed: int,
-) -> float:
-    return _best(table, targets, penalties, solve, seed)[0]
-
-
 def _best(
-    table: np.ndarray,
-    targets: np.ndarray,
-    penalties: tuple[float, ...],
-    solve: Solver,
-    seed: int,
+    table: np.ndarray, targets: np.ndarray, penalties: tuple[float, ...], seed: int
 ) -> tuple[float, float]:
     """Return the penalty of best mean correlation on a quarter of cells left out, and that."""
     order = np.random.default_rng(seed).permutation(len(table))
     out, kept = order[: len(order) // 4], order[len(order) // 4 :]
     if len(out) < 3:
         return penalties[len(penalties) // 2], 0.0
-    mean = targets[kept].mean(axis=0)
+    known, mean = table[kept], targets[kept].mean(axis=0)
+    gram, right = known.T @ known, known.T @ (targets[kept] - mean)
     scores = []
     for penalty in penalties:
-        found = table[out] @ solve(table[kept], targets[kept] - mean, penalty)
-        scores.append(float(column_correlations(found, targets[out]).mean()))
+        weights = np.linalg.solve(gram + penalty * np.eye(len(gram)), right)
+        scores.append(float(column_correlations(table[out] @ weights, targets[out]).mean()))
     at = int(np.argmax(scores))
     return penalties[at], scores[at]
 
