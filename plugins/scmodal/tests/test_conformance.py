@@ -16,5 +16,5 @@ class TestScmodal(IntegratorSuite):
     n_cells = 180
 
     def create(self, **arguments: Any) -> ScmodalIntegrator:
-        small = {"n_steps": 150, "n_hidden": 48, "n_discriminator": 32, "batch_size": 120}
+        small = {"n_steps": 300, "n_hidden": 64, "n_discriminator": 32, "batch_size": 120}
         return ScmodalIntegrator(**{**small, **arguments})
