@@ -38,7 +38,7 @@ def test_correlations_equal_scipy():
     assert (column_correlations(np.ones((30, 3)), b) == 0).all()
 
 
-@pytest.mark.parametrize("method", ["ridge", "knn", "kernel"])
+@pytest.mark.parametrize("method", ["blend", "ridge", "knn", "kernel"])
 def test_planted_columns_are_predicted(method):
     task = CrossModalityTask(method=method).fit(programmes())
     scores = task.evaluate(programmes(seed=1))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import TruncatedSVD
 
-from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.errors import DataError, closest, one_of
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.differences import difference_sentence, paired_difference
 from cellweave_tasks.features import (
@@ -26,7 +26,7 @@ from cellweave_tasks.features import (
     most_variable,
 )
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of
-from cellweave_tasks.regressors import REGRESSORS, Regressor, column_correlations, make_regressor
+from cellweave_tasks.regressors import Regressor, column_correlations, make_regressor
 from cellweave_tasks.splits import refuse_leaks
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class CrossModalityTask:
     group_key
         ``obs`` column of donors that must not be in training and in the test.
     method
-        ``"kernel"``, ``"ridge"``, ``"knn"`` or ``"mean"``.
+        ``"blend"`` (kernel and knn), ``"kernel"``, ``"ridge"``, ``"knn"`` or ``"mean"``.
     seed
         Of what is random.
 
@@ -86,14 +86,11 @@ class CrossModalityTask:
         use_rep: str | None = "X_pca",
         target_key: str = "target",
         group_key: str | None = None,
-        method: str = "kernel",
+        method: str = "blend",
         seed: int = 0,
     ) -> None:
         self._parameters: dict[str, Any] = arguments_of(locals())
         make_regressor(method, seed=seed)
-        if method not in REGRESSORS:
-            msg = f"Unknown method {method!r}. Available: {one_of(REGRESSORS)}."
-            raise ConfigError(msg)
         self.use_rep, self.target_key, self.group_key = use_rep, target_key, group_key
         self.method, self.seed = method, seed
         self._fitted: _Fitted | None = None
