@@ -19,6 +19,7 @@ from cellweave.data.tenx import (
 from cellweave.data.untrusted import check_before_reading, unreadable
 from cellweave.data.zarrs import check_zarr_before_reading, is_zarr
 from cellweave.errors import CellweaveError, ConfigError, UnreadableFileError, one_of
+from cellweave.joins import without_pulling
 from cellweave.storage import recover
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def _woven(parts: dict[str, AnnData], whole: MuData | None) -> MuData:
     """Make a MuData that pulls nothing up, whichever mudata is installed."""
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         woven = mudata.MuData(parts)
         if whole is not None:
             for column in whole.obs.columns:
@@ -305,7 +306,7 @@ def _read_h5ad(path: Path) -> Any:
 def _read_h5mu(path: Path) -> Any:
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         return mudata.read_h5mu(path)
 
 
@@ -319,7 +320,7 @@ def _read_zarr(path: Path) -> Any:
 
     root = zarr.open_group(str(path), mode="r")
     if root.attrs.get("encoding-type") == "MuData" or "mod" in root:
-        with mudata.set_options(pull_on_update=False):
+        with without_pulling():
             return mudata.read_zarr(str(path))
     return anndata.read_zarr(str(path))
 

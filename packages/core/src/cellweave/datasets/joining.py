@@ -6,6 +6,8 @@ import random
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from cellweave.joins import without_pulling
+
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
@@ -19,7 +21,7 @@ def joined(parts: dict[str, AnnData], uns: dict[str, Any]) -> MuData:
 
     # MuData draws names of temporary columns from the global generator; put it back.
     drawn = random.getstate()
-    with warnings.catch_warnings(), mudata.set_options(pull_on_update=False):
+    with warnings.catch_warnings(), without_pulling():
         # A spatial panel and an RNA library name the same genes; that is how they are linked.
         warnings.filterwarnings("ignore", message="var_names are not unique")
         mdata = mudata.MuData(parts)

@@ -18,7 +18,8 @@ import numpy as np
 
 __all__ = ["GlobalState", "global_state_unchanged"]
 
-_OF_PYTEST = "PYTEST_CURRENT_TEST"  # pytest itself rewrites it between the phases of a test
+# Set by pytest for each phase of a test, and by scikit-learn when it is first imported.
+_OF_OTHERS = frozenset({"PYTEST_CURRENT_TEST", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,7 @@ def _numpy(state: GlobalState) -> None:
 def _process(state: GlobalState) -> None:
     folder = Path.cwd()
     state.keep("working directory", folder, lambda: os.chdir(folder))
-    environment = {k: v for k, v in os.environ.items() if k != _OF_PYTEST}
+    environment = {k: v for k, v in os.environ.items() if k not in _OF_OTHERS}
     state.keep("environment variables", environment, lambda: _set_environment(environment))
     filters = list(warnings.filters)
     state.keep("warnings filters", filters, lambda: _set_filters(filters))
@@ -154,7 +155,7 @@ def _keep_attribute(state: GlobalState, name: str, owner: Any, attribute: str) -
 
 
 def _set_environment(values: dict[str, str]) -> None:
-    for name in set(os.environ) - set(values) - {_OF_PYTEST}:
+    for name in set(os.environ) - set(values) - _OF_OTHERS:
         del os.environ[name]
     os.environ.update(values)
 

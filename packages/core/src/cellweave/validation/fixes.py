@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellweave.joins import without_pulling
 from cellweave.records.findings import FindingReport
 from cellweave.validation.names import strip_versions
 from cellweave.validation.values import summarise_values
@@ -120,7 +121,7 @@ def _rebuilt(mdata: MuData, parts: dict[str, AnnData], *, changed: bool) -> MuDa
     """Give a MuData of the mended parts; its own obs and uns are kept, by name."""
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         if not changed:
             return mdata.copy()
         mended = mudata.MuData(parts)
