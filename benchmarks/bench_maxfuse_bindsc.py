@@ -108,7 +108,6 @@ def load_real(folder, name, short, other, skip, what):
 
     from cellweave.verbs.prepare import prepare
 
-    mudata.set_options(pull_on_update=False)
     raw = mudata.read_h5mu(folder / name / f"{name}.h5mu")
     rna, second = raw["rna"], raw[other]
     if what == "draw":
@@ -237,7 +236,6 @@ def simulated(n, *, n_genes=2000, n_peaks=8000, n_types=20, seed=0):
     import anndata
     import mudata
 
-    mudata.set_options(pull_on_update=False)
     rng = np.random.default_rng(seed)
     genes = rng.gamma(0.3, 1, n_genes) * np.exp(rng.normal(0, 1, (n_types, n_genes)))
     link = rng.integers(0, n_genes, n_peaks)

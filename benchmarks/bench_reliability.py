@@ -20,6 +20,7 @@ import numpy as np
 
 from cellweave.data import read, write
 from cellweave.errors import CellweaveError, IntegrityError
+from cellweave.joins import without_pulling
 from cellweave.records import ComponentState, Score, Scores, Tokens
 from cellweave.storage import recover, verify, write_bytes
 
@@ -41,7 +42,7 @@ def _adata(i):
 def _mdata(i):
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         mdata = mudata.MuData({"rna": zoo.small_adata(200, 150), "prot": zoo.small_adata(200, 10)})
     mdata.uns["version"] = i
     return mdata

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from cellweave.joins import without_pulling
 from cellweave.validation import fix, summarise_values, validate
 
 # Prefix of a real data set's file to the modality it is; the others are gene expression.
@@ -78,7 +79,7 @@ def made(seed, style="human", other="prot", n=400):
 
 
 def woven(parts):
-    with md.set_options(pull_on_update=False):
+    with without_pulling():
         return md.MuData(parts)
 
 
@@ -89,7 +90,7 @@ def real(root):
         if path.parent.name == "vocab":
             continue
         if path.suffix == ".h5mu":
-            with md.set_options(pull_on_update=False):
+            with without_pulling():
                 sets[path.stem] = md.read_h5mu(path)
         else:
             key = next((v for k, v in REAL.items() if path.stem.startswith(k)), "rna")

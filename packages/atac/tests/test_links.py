@@ -11,6 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError
+from cellweave.joins import without_pulling
 from cellweave.records import LinkRequest
 from cellweave_atac import gene_activity, link_features
 from cellweave_atac._plugin import cellweave_link_features
@@ -138,7 +139,7 @@ def test_snare_links_agree_with_the_sources():
     import mudata
 
     folder = Path(root) / "snare_mouse_cortex"
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         mdata = mudata.read_h5mu(folder / "snare_mouse_cortex.h5mu")
     stored = np.load(folder / "gene_x_region_links.npz")
     theirs = sp.csr_matrix((stored["data"], stored["indices"], stored["indptr"]), stored["shape"])

@@ -10,8 +10,6 @@ from cellweave.datasets import simulate, true_links
 from cellweave.errors import ConfigError, DataError
 from cellweave_bindsc import BindSC
 
-mudata.set_options(pull_on_update=False)
-
 
 @pytest.fixture(scope="module")
 def fitted():

@@ -13,8 +13,6 @@ from cellweave_maxfuse import MaxFuse, metacells, neighbourhood_composition
 from cellweave_maxfuse.metacells import averaging
 from cellweave_maxfuse.smoothing import neighbour_graph, neighbours, smooth
 
-mudata.set_options(pull_on_update=False)
-
 
 def data(*modalities, n_cells=220, seed=0, **settings):
     mdata = simulate(

@@ -23,7 +23,6 @@ def test_cite_seq_beats_the_official_figures():
     from cellweave.verbs.link import link
     from cellweave.verbs.prepare import prepare
 
-    mudata.set_options(pull_on_update=False)
     raw = mudata.read_h5mu(Path(folder) / "cite_pbmc10k_10x" / "cite_pbmc10k_10x.h5mu")
     names = (Path(folder) / "draws" / "cite2500.txt").read_text().split()
     rna, prot = raw["rna"][names].copy(), raw["adt"][names].copy()

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from cellweave.data import inspect, read, write
 from cellweave.errors import ConfigError, UnreadableFileError
+from cellweave.joins import without_pulling
 
 _spec = importlib.util.spec_from_file_location(
     "malformed", Path(__file__).with_name("malformed.py")
@@ -32,7 +33,7 @@ def _quiet():
 
 
 def _mdata():
-    with md.set_options(pull_on_update=False):
+    with without_pulling():
         mdata = md.MuData(
             {"rna": malformed.small_adata(), "adt": malformed.small_adata(m=5, seed=1)}
         )

@@ -17,6 +17,7 @@ from cellweave.datasets import (
 )
 from cellweave.datasets.sampling import negative_binomial
 from cellweave.errors import ConfigError, DataError
+from cellweave.joins import without_pulling
 from cellweave.records import Preparation
 from cellweave.storage import verify
 from cellweave.testing.planted import majority_share, neighbour_vote
@@ -258,7 +259,7 @@ def test_written_blocks_equal_the_data(tmp_path, file_format):
 
 @pytest.mark.filterwarnings("ignore:var_names are not unique")
 def test_h5mu_keeps_the_truth(tmp_path, every):
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         every.write(tmp_path / "all.h5mu")
         back = mudata.read(tmp_path / "all.h5mu")
     assert _named(true_links(back)[0]) == _named(true_links(every)[0])

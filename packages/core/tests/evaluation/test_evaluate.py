@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from anndata import AnnData
-from mudata import MuData, set_options
+from mudata import MuData
 
 from cellweave.errors import ConfigError, DataError
 from cellweave.evaluation import ComparedRun, compare_table, evaluate
+from cellweave.joins import without_pulling
 from cellweave.records import Score, Scores
 
 N = 150
@@ -28,7 +29,7 @@ def make(*, noise=0.05, shift=0.0, random=False):
         adata.obsm["X_pca"] = base[order]
         adata.obsm["X_test"] = (values + i * shift)[order].astype(np.float32)
         mods[name] = adata
-    with set_options(pull_on_update=False):
+    with without_pulling():
         return MuData(mods)
 
 
@@ -58,7 +59,7 @@ def test_apart_is_not_good():
 
 def test_the_order_of_modalities_does_not_matter():
     mdata = make(noise=1.0)
-    with set_options(pull_on_update=False):
+    with without_pulling():
         turned = MuData({m: mdata.mod[m] for m in reversed(list(mdata.mod))})
     one, two = (evaluate(m, use_rep="X_test", pairing="id").to_json() for m in (mdata, turned))
     assert one == two

@@ -9,6 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, UnreadableFileError
+from cellweave.joins import without_pulling
 from cellweave.linking import DistanceRule, Regions, link, link_by_distance, link_pair
 from cellweave.linking.distance import gene_intervals
 from cellweave.records import LinkRequest
@@ -201,7 +202,7 @@ def test_unknown_methods_and_parameters_are_told():
 def test_link_pair_takes_a_mudata():
     import mudata
 
-    with mudata.set_options(pull_on_update=False):
+    with without_pulling():
         mdata = mudata.MuData({"rna": data("ab"), "thing": data("bc")})
     links = link_pair(mdata, "rna", "thing", ask=nobody)
     assert links.to_frame()["source"].tolist() == ["b"]

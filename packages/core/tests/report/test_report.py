@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from anndata import AnnData
-from mudata import MuData, set_options
+from mudata import MuData
 
 from cellweave.errors import ConfigError, DataError
 from cellweave.evaluation import ComparedRun, compare_table, evaluate
+from cellweave.joins import without_pulling
 from cellweave.records import FeatureLinks, IntegrationResult, Matches, Provenance, Score, Scores
 from cellweave.reporting import (
     Facts,
@@ -72,7 +73,7 @@ def make(label=EVIL):
         adata.obs["cell_type"], adata.obs["batch"] = types, ["b1", EVIL] * (N // 2)
         adata.obsm["X_glue"] = (base + 0.1 * rng.normal(size=base.shape)).astype(np.float32)
         mods[name] = adata
-    with set_options(pull_on_update=False):
+    with without_pulling():
         mdata = MuData(mods)
     result = IntegrationResult(
         embeddings={m: a.obsm["X_glue"] for m, a in mods.items()},

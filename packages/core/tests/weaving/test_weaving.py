@@ -19,8 +19,6 @@ from cellweave.weaving import (
     product_svd,
 )
 
-mudata.set_options(pull_on_update=False)
-
 
 def part(n, p, prefix, seed, key="X_pca"):
     rng = np.random.default_rng(seed)
