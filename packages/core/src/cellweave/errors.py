@@ -85,12 +85,17 @@ def closest(name: str, available: Iterable[str]) -> str:
     """Say the closest available name as a sentence, or nothing when none is close."""
     import difflib
 
-    matches = difflib.get_close_matches(name, sorted(available), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(name, _named(available), n=1, cutoff=0.6)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 
 def one_of(available: Iterable[str], *, limit: int = 10) -> str:
     """List names for an error text: sorted, at most ``limit``, the rest counted."""
-    names = sorted(available)
+    names = _named(available)
     shown = ", ".join(names[:limit]) or "none"
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _named(available: Iterable[str | None]) -> list[str]:
+    """Sort names; anndata 0.13 lists `X` among the layers under the key None."""
+    return sorted(str(name) for name in available if name is not None)
