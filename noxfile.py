@@ -333,7 +333,7 @@ def template(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Build the documentation; a warning is an error. `-- --execute` runs the tutorials too."""
+    """Build the documentation; a warning is an error."""
     bin_dir = workspace(session)
     python = str(bin_dir / "python")
     needs = [
