@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from cellweave_geneformer.network import GeneformerNetwork
 from cellweave_geneformer.tokenizer import GeneformerTokenizer
 from cellweave_nn.checkpoints import (
     KeyReport,
+    ReadModel,
     fill,
     find_companions,
     find_weights,
@@ -31,7 +31,7 @@ from cellweave_nn.checkpoints import (
     take,
 )
 
-__all__ = ["PublishedGeneformer", "looks_published", "read_geneformer"]
+__all__ = ["looks_published", "read_geneformer"]
 
 _VOCABULARIES = {25_426: "V1", 20_275: "V2"}
 _IGNORED = {
@@ -58,17 +58,6 @@ _NAMES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedGeneformer:
-    """Hold what was read."""
-
-    config: GeneformerConfig
-    network: GeneformerNetwork
-    tokenizer: GeneformerTokenizer
-    report: KeyReport
-    container: str
-
-
 def looks_published(path: Path) -> bool:
     """Tell from ``config.json`` and the names of files whether this is Geneformer."""
     folder = path.parent if path.is_file() else path
@@ -85,7 +74,7 @@ def looks_published(path: Path) -> bool:
 
 def read_geneformer(
     path: str | Path, *, base: str | Path | None = None, dictionaries: str | Path | None = None
-) -> PublishedGeneformer:
+) -> ReadModel:
     """Read weights, settings and dictionaries, strictly.
 
     Parameters
@@ -117,7 +106,7 @@ def read_geneformer(
     if (folder / "adapter_config.json").is_file():
         tensors, container = merge_lora(tensors, folder), f"{container} with LoRA adapters"
     network, report = _filled(config, tensors, weights)
-    return PublishedGeneformer(
+    return ReadModel(
         config=config, network=network, tokenizer=tokenizer, report=report, container=container
     )
 

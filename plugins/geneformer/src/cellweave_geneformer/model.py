@@ -2,52 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 
-import cellweave_geneformer
 from cellweave.errors import ConfigError
-from cellweave.records import Embedding, Provenance, Tokens
+from cellweave.records import Embedding, Tokens
 from cellweave_geneformer.checkpoint import looks_published, read_geneformer
 from cellweave_geneformer.config import GeneformerConfig
 from cellweave_geneformer.network import GeneformerNetwork
 from cellweave_geneformer.tokenizer import GeneformerTokenizer
-from cellweave_nn.batch import TokenBatch
-from cellweave_nn.checkpoints import (
-    KeyReport,
-    PublishedFolder,
-    embed_by_length,
-    fill,
-    is_published_folder,
-    read_published,
-    write_published,
-)
-from cellweave_nn.checkpoints.embedding import by_length, token_blocks
-from cellweave_nn.training.randomness import torch_seeded
+from cellweave_nn.checkpoints import FamilyModel, ReadModel
 
 if TYPE_CHECKING:
+    import torch
     from anndata import AnnData
+
+    from cellweave_nn.batch import TokenBatch
 
 __all__ = ["GeneformerModel"]
 
 Pooling = Literal["auto", "cls", "cell", "mean"]
 
 
-class GeneformerModel:
-    """Hold the network, its tokenizer, and what became of the published keys.
+class GeneformerModel(FamilyModel):
+    """Embed cells with Geneformer.
 
-    Parameters
-    ----------
-    config, network, tokenizer
-        The parts.
-    key_report
-        What became of every published key.
-    container
-        How the weights were packed.
+    ``load`` takes two companions: ``base``, the folder of the base model when the path holds LoRA
+    adapters only, and ``dictionaries``, the folder of token dictionary and medians when they are
+    not beside the weights.
     """
 
     family: ClassVar[str] = "geneformer"
@@ -66,68 +51,24 @@ class GeneformerModel:
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        config: GeneformerConfig,
-        network: GeneformerNetwork,
-        tokenizer: GeneformerTokenizer,
-        key_report: KeyReport,
-        container: str = "",
-    ) -> None:
-        self.config = config
-        self.network = network.eval()
-        self._tokenizer = tokenizer
-        self.key_report = key_report
-        self.container = container
-
-    @property
-    def tokenizer(self) -> GeneformerTokenizer:
-        """Give the tokenizer on the dictionaries of the weights."""
-        return self._tokenizer
+    config_type = GeneformerConfig
+    network_type = GeneformerNetwork
+    tokenizer_type = GeneformerTokenizer
+    config: GeneformerConfig
+    network: GeneformerNetwork
 
     @property
     def facts(self) -> dict[str, Any]:
         """Say what was read."""
-        sizes = self.config.to_dict()
-        return {"version": self.tokenizer.version, "container": self.container, **sizes}
+        return {"version": self.tokenizer.version, **super().facts}
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Tell whether ``path`` is Geneformer, as published or saved by us; runs no code."""
-        path = Path(path)
-        return is_published_folder(path, cls.family) or looks_published(path)
+    def _looks_published(cls, path: Path) -> bool:
+        return looks_published(path)
 
     @classmethod
-    def load(
-        cls,
-        path: str | Path,
-        *,
-        base: str | Path | None = None,
-        dictionaries: str | Path | None = None,
-    ) -> Self:
-        """Read a published folder, or one that :meth:`save` wrote, strictly.
-
-        Parameters
-        ----------
-        path
-            Folder as downloaded, or a file of weights in it.
-        base
-            Folder of the base model, when ``path`` holds LoRA adapters only.
-        dictionaries
-            Folder of token dictionary and medians, when they are not beside the weights.
-        """
-        path = Path(path)
-        if is_published_folder(path, cls.family):
-            return cls._load_saved(path)
-        read = read_geneformer(path, base=base, dictionaries=dictionaries)
-        return cls(
-            config=read.config,
-            network=read.network,
-            tokenizer=read.tokenizer,
-            key_report=read.report,
-            container=read.container,
-        )
+    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
+        return read_geneformer(path, **companions)
 
     @classmethod
     def untrained(
@@ -163,36 +104,7 @@ class GeneformerModel:
             hidden=hidden,
             n_places=max_length,
         )
-        with torch_seeded(seed, "weights", cls.family):
-            network = GeneformerNetwork(config)
-        new = tuple(network.state_dict())
-        report = KeyReport(used={}, new=new)
-        return cls(config=config, network=network, tokenizer=tokenizer, key_report=report)
-
-    @classmethod
-    def _load_saved(cls, path: Path) -> Self:
-        content = read_published(path, cls.family)
-        config = GeneformerConfig.from_dict(content.config)
-        network = GeneformerNetwork(config)
-        report = fill(network, content.weights, source=path)
-        tokenizer = GeneformerTokenizer.from_state(content.tokenizer)
-        return cls(
-            config=config,
-            network=network,
-            tokenizer=tokenizer,
-            key_report=report,
-            container="saved by cellweave",
-        )
-
-    def save(self, folder: str | Path) -> None:
-        """Write our model folder: JSON and safetensors, atomically, with a manifest."""
-        content = PublishedFolder(
-            family=self.family,
-            config=self.config.to_dict(),
-            weights=self.network.state_dict(),
-            tokenizer=self.tokenizer.state(),
-        )
-        write_published(folder, content)
+        return cls._random(config, tokenizer, seed)
 
     def embed(
         self,
@@ -219,48 +131,24 @@ class GeneformerModel:
         """
         how = self._pooling(pooling)
         depth = self._depth(layer)
-        values = embed_by_length(
-            adata,
-            encode=self.tokenizer.encode,
-            states=lambda tokens: self._pooled(tokens, how, depth, device),
-            batch_size=batch_size,
-            framing=self.tokenizer.framing,
+        values = self._by_length(
+            adata, lambda tokens: self._pooled(tokens, how, depth, device), batch_size
         )
-        names = np.asarray(adata.obs_names, dtype=str)
-        return Embedding(values=values, names=names, provenance=self._provenance(how, layer))
+        return self._embedding(adata, values, **self._how(how, layer))
 
     def gene_embeddings(
         self, adata: AnnData, *, batch_size: int = 32, device: str = "cpu", layer: int = -1
     ) -> Embedding:
         """Return each gene's mean state over the cells that have it (the authors' "gene" mode)."""
-        n_ids = self.config.n_ids
-        sums, counts = np.zeros((n_ids, self.config.width)), np.zeros(n_ids)
-        depth = self._depth(layer)
-        for tokens in self._blocks_of_tokens(adata, batch_size):
-            for rows in by_length(tokens, batch_size):
-                part = tokens.take(rows)
-                states = self._run(part, device, lambda b: self.network(b, depth=depth))
-                np.add.at(sums, part.ids, states)
-                np.add.at(counts, part.ids, 1)
-        table = self.tokenizer.table
-        seen = counts[table.ids] > 0
-        ids = table.ids[seen]
-        return Embedding(
-            values=(sums[ids] / counts[ids, None]).astype(np.float32),
-            names=table.features[seen],
-            provenance=self._provenance("gene", layer),
-        )
+        values, names = self._mean_by_gene(adata, batch_size=batch_size, device=device, layer=layer)
+        provenance = self._provenance(**self._how("gene", layer))
+        return Embedding(values=values, names=names, provenance=provenance)
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu"
     ) -> Iterator[tuple[str, np.ndarray, tuple[np.ndarray, ...]]]:
         """Yield name, token ids and ``(heads, length, length)`` of every block, cell by cell."""
-        for tokens in self._blocks_of_tokens(adata, 1):
-            for i in range(tokens.n_cells):
-                part = tokens.take([i])
-                with torch.inference_mode():
-                    found = self.network.to(device).attention(self._batch(part, device))
-                yield str(part.obs_names[0]), part.ids, tuple(w[0].cpu().numpy() for w in found)
+        return self._attention(adata, device)
 
     def predict(self, adata: AnnData, *, batch_size: int = 32, device: str = "cpu") -> np.ndarray:
         """Return the scores of a fine-tuned classifier of cells, ``(n_cells, n_labels)``."""
@@ -271,13 +159,7 @@ class GeneformerModel:
         def scores(batch: TokenBatch) -> torch.Tensor:
             return self.network.classes(self.network(batch), batch)
 
-        return embed_by_length(
-            adata,
-            encode=self.tokenizer.encode,
-            states=lambda tokens: self._run(tokens, device, scores),
-            batch_size=batch_size,
-            framing=self.tokenizer.framing,
-        )
+        return self._by_length(adata, lambda tokens: self._run(tokens, device, scores), batch_size)
 
     def _pooling(self, pooling: Pooling) -> str:
         framed = self.tokenizer.framing > 0
@@ -286,13 +168,6 @@ class GeneformerModel:
             msg = f"pooling={pooling!r} does not go with {self.tokenizer.version}. Use 'cell' or "
             raise ConfigError(msg + ("'mean', or 'cls'." if framed else "'mean'."))
         return how
-
-    def _depth(self, layer: int) -> int:
-        depth = self.config.depth + layer
-        if not 0 <= depth <= self.config.depth:
-            msg = f"layer={layer} is none of this model's. Use 0 (last) down to "
-            raise ConfigError(msg + f"{-self.config.depth} (what the first block sees).")
-        return depth
 
     def _pooled(self, tokens: Tokens, how: str, depth: int, device: str) -> np.ndarray:
         states = self._run(tokens, device, lambda batch: self.network(batch, depth=depth))
@@ -306,34 +181,5 @@ class GeneformerModel:
         sums = np.add.reduceat(padded, borders, dtype=np.float64)[::2]
         return sums / (ends - starts - 2 * skip)[:, None]
 
-    def _run(
-        self, tokens: Tokens, device: str, compute: Callable[[TokenBatch], torch.Tensor]
-    ) -> np.ndarray:
-        self.network.to(device)
-        with torch.inference_mode():
-            return compute(self._batch(tokens, device)).float().cpu().numpy()
-
-    def _batch(self, tokens: Tokens, device: str) -> TokenBatch:
-        return TokenBatch.from_tokens(tokens, vocabulary=self.tokenizer.vocabulary, device=device)
-
-    def _blocks_of_tokens(self, adata: AnnData, batch_size: int) -> Iterator[Tokens]:
-        return token_blocks(
-            adata,
-            encode=self.tokenizer.encode,
-            batch_size=batch_size,
-            framing=self.tokenizer.framing,
-        )
-
-    def _provenance(self, pooling: str, layer: int) -> Provenance:
-        return Provenance(
-            component=self.family,
-            version=cellweave_geneformer.__version__,
-            parameters={
-                "pooling": pooling,
-                "layer": layer,
-                "vocabulary": self.tokenizer.version,
-                "depth": self.config.depth,
-                "width": self.config.width,
-            },
-            versions={"torch": torch.__version__, "numpy": np.__version__},
-        )
+    def _how(self, pooling: str, layer: int) -> dict[str, Any]:
+        return {"pooling": pooling, "layer": layer, "vocabulary": self.tokenizer.version}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 
 from cellweave.errors import StateMismatchError, UnreadableFileError
 from cellweave_nn.checkpoints import (
-    KeyReport,
+    ReadModel,
     fill,
     find_companion,
     find_weights,
@@ -30,7 +29,7 @@ from cellweave_scgpt.config import ScgptConfig
 from cellweave_scgpt.network import ScgptNetwork
 from cellweave_scgpt.tokenizer import ScgptTokenizer
 
-__all__ = ["PublishedScgpt", "looks_published", "read_scgpt"]
+__all__ = ["looks_published", "read_scgpt"]
 
 _WEIGHTS = ("best_model.pt", "model.pt", "model.safetensors", "pytorch_model.bin")
 _ARGUMENTS = ("embsize", "nheads", "d_hid", "nlayers")
@@ -66,17 +65,6 @@ _BATCH_HEADS = {
 _OTHER_MVC = {r"mvc_decoder\..*": "a variant of the head that embeddings do not use"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedScgpt:
-    """Hold what was read."""
-
-    config: ScgptConfig
-    network: ScgptNetwork
-    tokenizer: ScgptTokenizer
-    report: KeyReport
-    container: str
-
-
 def looks_published(path: Path) -> bool:
     """Tell from ``args.json`` or the names of files whether this is scGPT."""
     folder = path.parent if path.is_file() else path
@@ -89,7 +77,7 @@ def looks_published(path: Path) -> bool:
     return (folder / "best_model.pt").is_file() and (folder / "vocab.json").is_file()
 
 
-def read_scgpt(path: str | Path, *, vocabulary: str | Path | None = None) -> PublishedScgpt:
+def read_scgpt(path: str | Path, *, vocabulary: str | Path | None = None) -> ReadModel:
     """Read weights, settings and vocabulary, strictly.
 
     Parameters
@@ -115,7 +103,7 @@ def read_scgpt(path: str | Path, *, vocabulary: str | Path | None = None) -> Pub
     tokenizer = _tokenizer(names, config)
     network = ScgptNetwork(config)
     report = fill(network, tensors, source=weights, rename=_renamed, ignored=ignored)
-    return PublishedScgpt(
+    return ReadModel(
         config=config,
         network=network.eval(),
         tokenizer=tokenizer,

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 
-import cellweave_scgpt
 from cellweave.errors import ConfigError
 from cellweave.records import Embedding, Provenance, Tokens
-from cellweave_nn.batch import TokenBatch
-from cellweave_nn.checkpoints import (
-    KeyReport,
-    PublishedFolder,
-    embed_by_length,
-    fill,
-    is_published_folder,
-    read_published,
-    write_published,
-)
-from cellweave_nn.checkpoints.embedding import by_length, token_blocks
-from cellweave_nn.training.randomness import torch_seeded
+from cellweave_nn.checkpoints import FamilyModel, ReadModel
 from cellweave_scgpt.checkpoint import looks_published, read_scgpt
 from cellweave_scgpt.config import ScgptConfig
 from cellweave_scgpt.network import ScgptNetwork
@@ -32,23 +21,19 @@ from cellweave_scgpt.tokenizer import ScgptTokenizer
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cellweave_nn.batch import TokenBatch
+
 __all__ = ["ScgptModel"]
 
 Pooling = Literal["auto", "cls", "mean", "weighted"]
 _DOMAIN = "domain"
 
 
-class ScgptModel:
-    """Hold the network, its tokenizer, and what became of the published keys.
+class ScgptModel(FamilyModel):
+    """Embed cells with scGPT.
 
-    Parameters
-    ----------
-    config, network, tokenizer
-        The parts.
-    key_report
-        What became of every published key.
-    container
-        How the weights were packed.
+    ``load`` takes one companion: ``vocabulary``, the path of ``vocab.json`` when it is not beside
+    the weights.
     """
 
     family: ClassVar[str] = "scgpt"
@@ -78,59 +63,19 @@ class ScgptModel:
         ),
     }
 
-    def __init__(
-        self,
-        *,
-        config: ScgptConfig,
-        network: ScgptNetwork,
-        tokenizer: ScgptTokenizer,
-        key_report: KeyReport,
-        container: str = "",
-    ) -> None:
-        self.config = config
-        self.network = network.eval()
-        self._tokenizer = tokenizer
-        self.key_report = key_report
-        self.container = container
-
-    @property
-    def tokenizer(self) -> ScgptTokenizer:
-        """Give the tokenizer on the vocabulary of the weights."""
-        return self._tokenizer
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Say what was read."""
-        return {"container": self.container, **self.config.to_dict()}
+    config_type = ScgptConfig
+    network_type = ScgptNetwork
+    tokenizer_type = ScgptTokenizer
+    config: ScgptConfig
+    network: ScgptNetwork
 
     @classmethod
-    def recognises(cls, path: Path) -> bool:
-        """Tell whether ``path`` is scGPT, as published or saved by us; runs no code."""
-        path = Path(path)
-        return is_published_folder(path, cls.family) or looks_published(path)
+    def _looks_published(cls, path: Path) -> bool:
+        return looks_published(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, vocabulary: str | Path | None = None) -> Self:
-        """Read a published folder, or one that :meth:`save` wrote, strictly.
-
-        Parameters
-        ----------
-        path
-            Folder as downloaded, or the file of weights in it.
-        vocabulary
-            ``vocab.json``, when it is not beside the weights.
-        """
-        path = Path(path)
-        if is_published_folder(path, cls.family):
-            return cls._load_saved(path)
-        read = read_scgpt(path, vocabulary=vocabulary)
-        return cls(
-            config=read.config,
-            network=read.network,
-            tokenizer=read.tokenizer,
-            key_report=read.report,
-            container=read.container,
-        )
+    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
+        return read_scgpt(path, **companions)
 
     @classmethod
     def untrained(
@@ -168,34 +113,7 @@ class ScgptModel:
             expression=True,
             conditioned=True,
         )
-        with torch_seeded(seed, "weights", cls.family):
-            network = ScgptNetwork(config)
-        report = KeyReport(used={}, new=tuple(network.state_dict()))
-        return cls(config=config, network=network, tokenizer=tokenizer, key_report=report)
-
-    @classmethod
-    def _load_saved(cls, path: Path) -> Self:
-        content = read_published(path, cls.family)
-        config = ScgptConfig.from_dict(content.config)
-        network = ScgptNetwork(config)
-        report = fill(network, content.weights, source=path)
-        return cls(
-            config=config,
-            network=network,
-            tokenizer=ScgptTokenizer.from_state(content.tokenizer),
-            key_report=report,
-            container="saved by cellweave",
-        )
-
-    def save(self, folder: str | Path) -> None:
-        """Write our model folder: JSON and safetensors, atomically, with a manifest."""
-        content = PublishedFolder(
-            family=self.family,
-            config=self.config.to_dict(),
-            weights=self.network.state_dict(),
-            tokenizer=self.tokenizer.state(),
-        )
-        write_published(folder, content)
+        return cls._random(config, tokenizer, seed)
 
     def embed(
         self,
@@ -231,21 +149,16 @@ class ScgptModel:
             msg = f"pooling={pooling!r} is unknown. Use 'cls', 'mean' or 'weighted'."
             raise ConfigError(msg)
         depth = self._depth(layer)
-        values = embed_by_length(
+        values = self._by_length(
             adata,
-            encode=self._encoder(domain_key),
-            states=lambda tokens: self._pooled(tokens, how, depth, device),
-            batch_size=batch_size,
-            framing=self.tokenizer.framing,
+            lambda tokens: self._pooled(tokens, how, depth, device),
+            batch_size,
+            self._encoder(domain_key),
         )
         if normalise:
             norms = np.linalg.norm(values, axis=1, keepdims=True)
             values = values / np.maximum(norms, np.finfo(np.float32).tiny)
-        return Embedding(
-            values=values,
-            names=np.asarray(adata.obs_names, dtype=str),
-            provenance=self._provenance(pooling=how, layer=layer, normalise=normalise),
-        )
+        return self._embedding(adata, values, pooling=how, layer=layer, normalise=normalise)
 
     def gene_embeddings(self, *, device: str = "cpu") -> Embedding:
         """Return the rows of the gene encoder, the same for all data (the authors' way)."""
@@ -266,33 +179,21 @@ class ScgptModel:
         domain_key: str | None = None,
     ) -> Embedding:
         """Return each gene's mean state over the cells that have it."""
-        n_ids, depth = self.config.n_ids, self._depth(layer)
-        sums, counts = np.zeros((n_ids, self.config.width)), np.zeros(n_ids)
-        for tokens in self._blocks_of_tokens(adata, batch_size, domain_key):
-            for rows in by_length(tokens, batch_size):
-                part = tokens.take(rows)
-                states = self._run(part, device, lambda b: self.network(b, depth=depth))
-                np.add.at(sums, part.ids, states)
-                np.add.at(counts, part.ids, 1)
-        table = self.tokenizer.table
-        seen = counts[table.ids] > 0
-        ids = table.ids[seen]
-        return Embedding(
-            values=(sums[ids] / counts[ids, None]).astype(np.float32),
-            names=table.features[seen],
-            provenance=self._provenance(what="genes in context", layer=layer),
+        values, names = self._mean_by_gene(
+            adata,
+            batch_size=batch_size,
+            device=device,
+            layer=layer,
+            encode=self._encoder(domain_key),
         )
+        provenance = self._provenance(what="genes in context", layer=layer)
+        return Embedding(values=values, names=names, provenance=provenance)
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu", domain_key: str | None = None
     ) -> Iterator[tuple[str, np.ndarray, tuple[np.ndarray, ...]]]:
         """Yield name, token ids and ``(heads, length, length)`` of every block, cell by cell."""
-        for tokens in self._blocks_of_tokens(adata, 1, domain_key):
-            for i in range(tokens.n_cells):
-                part = tokens.take([i])
-                with torch.inference_mode():
-                    found = self.network.to(device).attention(self._batch(part, device))
-                yield str(part.obs_names[0]), part.ids, tuple(w[0].cpu().numpy() for w in found)
+        return self._attention(adata, device, self._encoder(domain_key))
 
     def predict(
         self,
@@ -312,12 +213,11 @@ class ScgptModel:
             found: torch.Tensor = label(self.network.cells(self.network(batch), batch))
             return found
 
-        return embed_by_length(
+        return self._by_length(
             adata,
-            encode=self._encoder(domain_key),
-            states=lambda tokens: self._run(tokens, device, scores),
-            batch_size=batch_size,
-            framing=self.tokenizer.framing,
+            lambda tokens: self._run(tokens, device, scores),
+            batch_size,
+            self._encoder(domain_key),
         )
 
     def _encoder(self, domain_key: str | None) -> Callable[[AnnData], Tokens]:
@@ -327,13 +227,6 @@ class ScgptModel:
         return lambda cells: _with_domain(
             self.tokenizer.encode(cells), cells, domain_key, self.config.n_domains
         )
-
-    def _depth(self, layer: int) -> int:
-        depth = self.config.depth + layer
-        if not 0 <= depth <= self.config.depth:
-            msg = f"layer={layer} is none of this model's. Use 0 (last) down to "
-            raise ConfigError(msg + f"{-self.config.depth} (what the first block sees).")
-        return depth
 
     def _pooled(self, tokens: Tokens, how: str, depth: int, device: str) -> np.ndarray:
         states = self._run(tokens, device, lambda batch: self.network(batch, depth=depth))
@@ -345,44 +238,13 @@ class ScgptModel:
             return np.add.reduceat(states * tokens.values[:, None], starts, dtype=np.float64)
         return np.add.reduceat(states, starts, dtype=np.float64) / tokens.lengths[:, None]
 
-    def _run(
-        self, tokens: Tokens, device: str, compute: Callable[[TokenBatch], torch.Tensor]
-    ) -> np.ndarray:
-        self.network.to(device)
-        with torch.inference_mode():
-            return compute(self._batch(tokens, device)).float().cpu().numpy()
-
-    def _batch(self, tokens: Tokens, device: str) -> TokenBatch:
-        return TokenBatch.from_tokens(tokens, vocabulary=self.tokenizer.vocabulary, device=device)
-
-    def _blocks_of_tokens(
-        self, adata: AnnData, batch_size: int, domain_key: str | None
-    ) -> Iterator[Tokens]:
-        return token_blocks(
-            adata,
-            encode=self._encoder(domain_key),
-            batch_size=batch_size,
-            framing=self.tokenizer.framing,
-        )
-
-    def _provenance(self, **parameters: Any) -> Provenance:
-        return Provenance(
-            component=self.family,
-            version=cellweave_scgpt.__version__,
-            parameters={
-                "depth": self.config.depth,
-                "width": self.config.width,
-                "n_ids": self.config.n_ids,
-                **parameters,
-            },
-            seed=self.tokenizer.bins.seed,
-            versions={"torch": torch.__version__, "numpy": np.__version__},
+    def _provenance(self, *, seed: int | None = None, **parameters: Any) -> Provenance:
+        return super()._provenance(
+            seed=self.tokenizer.bins.seed if seed is None else seed, **parameters
         )
 
 
 def _with_domain(tokens: Tokens, cells: AnnData, key: str | None, n_domains: int) -> Tokens:
-    from dataclasses import replace
-
     codes = None if key is None or key not in cells.obs else cells.obs[key].to_numpy()
     whole = codes is not None and np.issubdtype(codes.dtype, np.integer)
     if codes is None or not whole or codes.min() < 0 or codes.max() >= n_domains:

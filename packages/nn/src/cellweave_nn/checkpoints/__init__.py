@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from cellweave_nn.checkpoints.companions import read_json as read_json
     from cellweave_nn.checkpoints.companions import read_table as read_table
     from cellweave_nn.checkpoints.embedding import embed_by_length as embed_by_length
+    from cellweave_nn.checkpoints.family import FamilyModel as FamilyModel
+    from cellweave_nn.checkpoints.family import ReadModel as ReadModel
     from cellweave_nn.checkpoints.limits import Limits as Limits
     from cellweave_nn.checkpoints.lora import merge_lora as merge_lora
     from cellweave_nn.checkpoints.matching import KeyReport as KeyReport
@@ -33,9 +35,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Checkpoint": "cellweave_nn.checkpoints.reading",
+        "FamilyModel": "cellweave_nn.checkpoints.family",
         "KeyReport": "cellweave_nn.checkpoints.matching",
         "Limits": "cellweave_nn.checkpoints.limits",
         "PublishedFolder": "cellweave_nn.checkpoints.published",
+        "ReadModel": "cellweave_nn.checkpoints.family",
         "embed_by_length": "cellweave_nn.checkpoints.embedding",
         "find_companions": "cellweave_nn.checkpoints.companions",
         "fill": "cellweave_nn.checkpoints.matching",

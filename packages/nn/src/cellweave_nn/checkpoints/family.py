@@ -1,0 +1,268 @@
+"""What the models of all published families share: load, save, run by length, say what was done.
+
+A family's own file adds what is its own: its card, how its files are read, its pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from cellweave.errors import ConfigError
+from cellweave.records import Embedding, Provenance
+from cellweave_nn.batch import TokenBatch
+from cellweave_nn.checkpoints.embedding import by_length, embed_by_length, token_blocks
+from cellweave_nn.checkpoints.matching import KeyReport, fill
+from cellweave_nn.checkpoints.published import (
+    PublishedFolder,
+    is_published_folder,
+    read_published,
+    write_published,
+)
+from cellweave_nn.training.randomness import torch_seeded
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+
+    from cellweave.records import Tokens
+
+__all__ = ["FamilyModel", "ReadModel"]
+
+Compute = Callable[[TokenBatch], torch.Tensor]
+Encode = Callable[["AnnData"], "Tokens"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadModel:
+    """Hold what was read from published files.
+
+    Parameters
+    ----------
+    config, network, tokenizer
+        The parts.
+    report
+        What became of every published key.
+    container
+        How the weights were packed.
+    """
+
+    config: Any
+    network: Any
+    tokenizer: Any
+    report: KeyReport
+    container: str
+
+
+class FamilyModel:
+    """Hold the network, its tokenizer, and what became of the published keys.
+
+    A family sets ``family``, ``card`` and the three types, and gives ``_looks_published``,
+    ``_read`` and ``embed``.
+
+    Parameters
+    ----------
+    config, network, tokenizer
+        The parts.
+    key_report
+        What became of every published key.
+    container
+        How the weights were packed.
+    """
+
+    family: ClassVar[str]
+    card: ClassVar[Mapping[str, Any]]
+    config_type: ClassVar[Any]
+    network_type: ClassVar[Any]
+    tokenizer_type: ClassVar[Any]
+
+    def __init__(
+        self,
+        *,
+        config: Any,
+        network: Any,
+        tokenizer: Any,
+        key_report: KeyReport,
+        container: str = "",
+    ) -> None:
+        self.config = config
+        self.network = network.eval()
+        self._tokenizer = tokenizer
+        self.key_report = key_report
+        self.container = container
+
+    @property
+    def tokenizer(self) -> Any:
+        """Give the tokenizer on the vocabulary of the weights."""
+        return self._tokenizer
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Say what was read."""
+        return {"container": self.container, **self.config.to_dict()}
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Tell whether ``path`` is of this family, as published or saved by us; runs no code."""
+        path = Path(path)
+        return is_published_folder(path, cls.family) or cls._looks_published(path)
+
+    @classmethod
+    def load(cls, path: str | Path, **companions: str | Path | None) -> Self:
+        """Read what the authors publish, or a folder that :meth:`save` wrote, strictly.
+
+        Parameters
+        ----------
+        path
+            Folder as downloaded, or the file of weights in it.
+        **companions
+            Files of the family that are not beside the weights.
+        """
+        path = Path(path)
+        if is_published_folder(path, cls.family):
+            return cls._load_saved(path)
+        read = cls._read(path, **companions)
+        return cls(
+            config=read.config,
+            network=read.network,
+            tokenizer=read.tokenizer,
+            key_report=read.report,
+            container=read.container,
+        )
+
+    @classmethod
+    def _looks_published(cls, path: Path) -> bool:
+        raise NotImplementedError
+
+    @classmethod
+    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
+        raise NotImplementedError
+
+    @classmethod
+    def _random(cls, config: Any, tokenizer: Any, seed: int) -> Self:
+        """Build the network with random weights, the same for the same seed."""
+        with torch_seeded(seed, "weights", cls.family):
+            network = cls.network_type(config)
+        report = KeyReport(used={}, new=tuple(network.state_dict()))
+        return cls(config=config, network=network, tokenizer=tokenizer, key_report=report)
+
+    @classmethod
+    def _load_saved(cls, path: Path) -> Self:
+        content = read_published(path, cls.family)
+        config = cls.config_type.from_dict(content.config)
+        network = cls.network_type(config)
+        return cls(
+            config=config,
+            network=network,
+            key_report=fill(network, content.weights, source=path),
+            tokenizer=cls.tokenizer_type.from_state(content.tokenizer),
+            container="saved by cellweave",
+        )
+
+    def save(self, folder: str | Path) -> None:
+        """Write our model folder: JSON and safetensors, atomically, with a manifest."""
+        content = PublishedFolder(
+            family=self.family,
+            config=self.config.to_dict(),
+            weights=self.network.state_dict(),
+            tokenizer=self.tokenizer.state(),
+        )
+        write_published(folder, content)
+
+    def _depth(self, layer: int) -> int:
+        """Return how many blocks lie before the states that ``layer`` means."""
+        depth: int = self.config.depth + layer
+        if not 0 <= depth <= self.config.depth:
+            msg = f"layer={layer} is none of this model's. Use 0 (last) down to "
+            raise ConfigError(msg + f"{-self.config.depth} (what the first block sees).")
+        return depth
+
+    def _by_length(
+        self,
+        adata: AnnData,
+        states: Callable[[Tokens], np.ndarray],
+        batch_size: int,
+        encode: Encode | None = None,
+    ) -> np.ndarray:
+        """Return one row a cell, in input order, cells of like length computed together."""
+        return embed_by_length(
+            adata,
+            encode=encode or self.tokenizer.encode,
+            states=states,
+            batch_size=batch_size,
+            framing=self.tokenizer.framing,
+        )
+
+    def _blocks_of_tokens(
+        self, adata: AnnData, batch_size: int, encode: Encode | None = None
+    ) -> Iterator[Tokens]:
+        return token_blocks(
+            adata,
+            encode=encode or self.tokenizer.encode,
+            batch_size=batch_size,
+            framing=self.tokenizer.framing,
+        )
+
+    def _run(self, tokens: Tokens, device: str, compute: Compute) -> np.ndarray:
+        self.network.to(device)
+        with torch.inference_mode():
+            found: np.ndarray = compute(self._batch(tokens, device)).float().cpu().numpy()
+        return found
+
+    def _batch(self, tokens: Tokens, device: str) -> TokenBatch:
+        return TokenBatch.from_tokens(tokens, vocabulary=self.tokenizer.vocabulary, device=device)
+
+    def _mean_by_gene(
+        self,
+        adata: AnnData,
+        *,
+        batch_size: int,
+        device: str,
+        layer: int,
+        encode: Encode | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return each gene's mean state over the cells that have it, and the genes' names."""
+        n_ids, depth = self.config.n_ids, self._depth(layer)
+        sums, counts = np.zeros((n_ids, self.config.width)), np.zeros(n_ids)
+        for tokens in self._blocks_of_tokens(adata, batch_size, encode):
+            for rows in by_length(tokens, batch_size):
+                part = tokens.take(rows)
+                states = self._run(part, device, lambda b: self.network(b, depth=depth))
+                np.add.at(sums, part.ids, states)
+                np.add.at(counts, part.ids, 1)
+        table = self.tokenizer.table
+        seen = counts[table.ids] > 0
+        ids = table.ids[seen]
+        return (sums[ids] / counts[ids, None]).astype(np.float32), table.features[seen]
+
+    def _attention(
+        self, adata: AnnData, device: str, encode: Encode | None = None
+    ) -> Iterator[tuple[str, np.ndarray, tuple[np.ndarray, ...]]]:
+        """Yield name, token ids and ``(heads, length, length)`` of every block, cell by cell."""
+        for tokens in self._blocks_of_tokens(adata, 1, encode):
+            for i in range(tokens.n_cells):
+                part = tokens.take([i])
+                with torch.inference_mode():
+                    found = self.network.to(device).attention(self._batch(part, device))
+                yield str(part.obs_names[0]), part.ids, tuple(w[0].cpu().numpy() for w in found)
+
+    def _embedding(self, adata: AnnData, values: np.ndarray, **parameters: Any) -> Embedding:
+        """Return the record of one vector a cell."""
+        names = np.asarray(adata.obs_names, dtype=str)
+        return Embedding(values=values, names=names, provenance=self._provenance(**parameters))
+
+    def _provenance(self, *, seed: int | None = None, **parameters: Any) -> Provenance:
+        package = import_module(type(self).__module__.partition(".")[0])
+        sizes = {k: v for k, v in self.config.to_dict().items() if k in ("depth", "width", "n_ids")}
+        return Provenance(
+            component=self.family,
+            version=str(getattr(package, "__version__", "unknown")),
+            parameters={**sizes, **parameters},
+            seed=seed,
+            versions={"torch": torch.__version__, "numpy": np.__version__},
+        )
