@@ -28,6 +28,7 @@ from cellweave_nn.checkpoints import (
     read_checkpoint,
     read_json,
     read_table,
+    renamed_by,
     take,
 )
 
@@ -140,16 +141,8 @@ def _filled(
             for name in names:
                 del fused[name]
     network = GeneformerNetwork(config)
-    report = fill(network, fused, source=source, rename=_renamed, ignored=ignored)
+    report = fill(network, fused, source=source, rename=renamed_by(_NAMES), ignored=ignored)
     return network.eval(), report
-
-
-def _renamed(name: str) -> str:
-    for pattern, ours in _NAMES:
-        found = re.match(pattern, name)
-        if found:
-            return found.expand(ours) + name[found.end() :]
-    return name
 
 
 def _check_sizes(

@@ -24,6 +24,7 @@ from cellweave_nn.checkpoints import (
     read_checkpoint,
     read_json,
     read_table,
+    renamed_by,
 )
 from cellweave_scgpt.config import ScgptConfig
 from cellweave_scgpt.network import ScgptNetwork
@@ -102,7 +103,7 @@ def read_scgpt(path: str | Path, *, vocabulary: str | Path | None = None) -> Rea
     config = ScgptConfig.from_published(read_json(settings), kept, source=settings)
     tokenizer = _tokenizer(names, config)
     network = ScgptNetwork(config)
-    report = fill(network, tensors, source=weights, rename=_renamed, ignored=ignored)
+    report = fill(network, tensors, source=weights, rename=renamed_by(_NAMES), ignored=ignored)
     return ReadModel(
         config=config,
         network=network.eval(),
@@ -128,14 +129,6 @@ def _ignored(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     if "mvc_decoder.gene2query.weight" in tensors and "mvc_decoder.W.weight" not in tensors:
         ignored |= _OTHER_MVC
     return ignored
-
-
-def _renamed(name: str) -> str:
-    for pattern, ours in _NAMES:
-        found = re.match(pattern, name)
-        if found:
-            return found.expand(ours) + name[found.end() :]
-    return name
 
 
 def _tokenizer(path: Path, config: ScgptConfig) -> ScgptTokenizer:

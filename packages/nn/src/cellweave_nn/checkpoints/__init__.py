@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from cellweave_nn.checkpoints.lora import merge_lora as merge_lora
     from cellweave_nn.checkpoints.matching import KeyReport as KeyReport
     from cellweave_nn.checkpoints.matching import fill as fill
+    from cellweave_nn.checkpoints.matching import renamed_by as renamed_by
     from cellweave_nn.checkpoints.matching import take as take
+    from cellweave_nn.checkpoints.peeking import peek_names as peek_names
     from cellweave_nn.checkpoints.pickled import read_pickled_table as read_pickled_table
     from cellweave_nn.checkpoints.published import PublishedFolder as PublishedFolder
     from cellweave_nn.checkpoints.published import is_published_folder as is_published_folder
@@ -47,11 +49,13 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "find_weights": "cellweave_nn.checkpoints.reading",
         "is_published_folder": "cellweave_nn.checkpoints.published",
         "merge_lora": "cellweave_nn.checkpoints.lora",
+        "peek_names": "cellweave_nn.checkpoints.peeking",
         "read_checkpoint": "cellweave_nn.checkpoints.reading",
         "read_json": "cellweave_nn.checkpoints.companions",
         "read_pickled_table": "cellweave_nn.checkpoints.pickled",
         "read_published": "cellweave_nn.checkpoints.published",
         "read_table": "cellweave_nn.checkpoints.companions",
+        "renamed_by": "cellweave_nn.checkpoints.matching",
         "take": "cellweave_nn.checkpoints.matching",
         "write_published": "cellweave_nn.checkpoints.published",
     },

@@ -12,7 +12,7 @@ from torch import nn
 
 from cellweave.errors import StateMismatchError
 
-__all__ = ["KeyReport", "fill", "take"]
+__all__ = ["KeyReport", "fill", "renamed_by", "take"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,25 @@ class KeyReport:
     def __str__(self) -> str:
         """Count them in one line."""
         return f"{len(self.used)} used, {len(self.ignored)} ignored, {len(self.new)} new"
+
+
+def renamed_by(patterns: Sequence[tuple[str, str]]) -> Callable[[str], str]:
+    """Return a function that replaces the start of a name by the first pattern that fits it.
+
+    Parameters
+    ----------
+    patterns
+        Regular expression of a published start and our own, groups as ``\\1``.
+    """
+    compiled = [(re.compile(pattern), ours) for pattern, ours in patterns]
+
+    def renamed(name: str) -> str:
+        for pattern, ours in compiled:
+            if found := pattern.match(name):
+                return found.expand(ours) + name[found.end() :]
+        return name
+
+    return renamed
 
 
 def take(
