@@ -353,7 +353,7 @@ def _chunk(name, data):
 
 
 ZARR = {
-    "pickle_filter": _zarr(_metadata("obs/_index/.zarray", filters=[{"id": "pickle"}])),
+    "pickle_filter": _zarr(_metadata("X/indices/.zarray", filters=[{"id": "pickle"}])),
     "pickle_compressor": _zarr(_metadata("X/data/.zarray", compressor={"id": "pickle"})),
     "unknown_codec": _zarr(_metadata("X/data/.zarray", compressor={"id": "os.system"})),
     "consolidated_pickle": _zarr(

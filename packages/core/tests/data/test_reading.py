@@ -128,10 +128,10 @@ def test_what_we_wrote_is_never_silently_different(tmp_path):
 def test_writing_changes_nothing_of_the_callers(tmp_path):
     adata = malformed.small_adata()
     adata.obs["text"] = np.array(["x", None] * 15, dtype=object)
-    before = adata.obs.copy()
+    before, kind = adata.obs.copy(), adata.obs["text"].dtype  # object, or pandas 3's own strings
     write(adata, tmp_path / "x.h5ad")
     pd.testing.assert_frame_equal(adata.obs, before)
-    assert adata.obs["text"].dtype == object
+    assert adata.obs["text"].dtype == kind
 
 
 def test_the_ending_must_fit(tmp_path):
