@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellweave.errors import DataError, UnreadableFileError
+from cellweave.errors import ConfigError, DataError, UnreadableFileError
 from cellweave_rna import tokenizers as made
 from cellweave_rna.tokenizers.geneset import read_gmt
 
@@ -80,6 +80,22 @@ def test_values_and_depth(cells, kind, value):
     assert np.allclose(values[1:-2], np.log1p(cells.X[3].data / total * 1e4), rtol=1e-5)
     back = tokenizer.decode(tokens)
     assert np.array_equal(back.indices, cells.X.indices)
+
+
+def test_total_in_a_column(cells):
+    data = cells.copy()
+    data.obs["raw_total"] = np.arange(100, 100 + data.n_obs)
+    tokenizer = made.ValueTokenizer(
+        depth="fixed", target_sum=0, log1p=False, total="raw_total"
+    ).fit(data)
+    tokens = tokenizer.encode(data)
+    assert np.allclose(tokens.values[tokens.offsets[1:] - 1], np.log10(data.obs["raw_total"]))
+    data.obs["raw_total"] = data.obs["raw_total"].astype(float).where(data.obs_names != "c1")
+    with pytest.raises(DataError, match="Expected the cell's total"):
+        tokenizer.encode(data)
+    del data.obs["raw_total"]
+    with pytest.raises(ConfigError, match="needs obs"):
+        tokenizer.encode(data)
 
 
 def test_fixed_order_has_every_gene(cells):

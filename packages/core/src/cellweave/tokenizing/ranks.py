@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.errors import DataError, closest, one_of
 from cellweave.kernels.ragged import row_sums, sum_kept
 from cellweave.kernels.ranking import count_ranked, rank_rows
 from cellweave.tokenizing.base import NO_KEYS, NO_VALUES, Body, SparseTokenizer
 from cellweave.tokenizing.frame import Frame
-from cellweave.tokenizing.rows import Rows
+from cellweave.tokenizing.rows import Rows, obs_column, totals_column
 from cellweave.tokenizing.statistics import GroupedStatistics
 
 if TYPE_CHECKING:
@@ -105,21 +105,12 @@ class RankTokenizer(SparseTokenizer):
     def _totals_at_fit(self, matrix: sp.csr_matrix, adata: AnnData) -> np.ndarray:
         if self.total in (_ALL, "vocabulary"):
             return row_sums(np.asarray(matrix.indptr, dtype=np.int64), matrix.data)
-        return self._column(adata.obs, self.total).astype(np.float64)
+        return totals_column(adata.obs, self.total, component=self.component)
 
     def _groups_at_fit(self, adata: AnnData) -> np.ndarray:
         if self.group_key is None:
             return np.full(adata.n_obs, _ALL)
-        return self._column(adata.obs, self.group_key).astype(str)
-
-    def _column(self, obs: Any, key: str) -> np.ndarray:
-        if key not in obs:
-            msg = (
-                f"{self.component!r} needs obs[{key!r}], which is not there."
-                f"{closest(key, obs.columns)} Columns: {one_of(obs.columns)}."
-            )
-            raise ConfigError(msg)
-        return obs[key].to_numpy()
+        return obs_column(adata.obs, self.group_key, component=self.component).astype(str)
 
     def _numbers(self) -> Mapping[str, np.ndarray]:
         n = len(self._learning["features"])
@@ -173,7 +164,8 @@ class RankTokenizer(SparseTokenizer):
             return np.zeros(rows.n, dtype=np.int64), [_ALL]
         import pandas as pd
 
-        codes, names = pd.factorize(self._column(rows.obs, self.group_key).astype(str))
+        column = obs_column(rows.obs, self.group_key, component=self.component)
+        codes, names = pd.factorize(column.astype(str))
         return codes.astype(np.int64), [str(n) for n in names]
 
     def _by_group(self, rows: Rows, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +184,7 @@ class RankTokenizer(SparseTokenizer):
             ids = rows.by_column(self.table.ids, missing=-1)
             totals = sum_kept(rows.indptr, rows.indices, rows.data, ids)
         else:
-            totals = self._column(rows.obs, self.total).astype(np.float64)
+            totals = totals_column(rows.obs, self.total, component=self.component)
         # An empty cell has no tokens to scale; 1 keeps its division defined.
         return np.where(totals > 0, totals, 1.0)
 

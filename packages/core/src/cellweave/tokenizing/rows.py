@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["Rows", "csr_of", "feature_names", "places_of", "rows_of"]
+__all__ = ["Rows", "csr_of", "feature_names", "obs_column", "places_of", "rows_of", "totals_column"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +125,32 @@ def feature_names(adata: AnnData, column: str | None) -> np.ndarray:
         )
         raise ConfigError(msg)
     return np.asarray(adata.var[column].astype(str), dtype=str)
+
+
+def obs_column(obs: pd.DataFrame, key: str, *, component: str) -> np.ndarray:
+    """Return a column of ``obs``, or say that ``component`` needs it."""
+    if key not in obs:
+        msg = (
+            f"{component!r} needs obs[{key!r}], which is not there."
+            f"{closest(key, obs.columns)} Columns: {one_of(obs.columns)}."
+        )
+        raise ConfigError(msg)
+    return obs[key].to_numpy()
+
+
+def totals_column(obs: pd.DataFrame, key: str, *, component: str) -> np.ndarray:
+    """Return a column of ``obs`` with each cell's total, float64; what is no number is refused."""
+    import pandas as pd
+
+    values = pd.to_numeric(pd.Series(obs_column(obs, key, component=component)), errors="coerce")
+    totals: np.ndarray = values.to_numpy(dtype=np.float64)
+    if (wrong := np.flatnonzero(~(np.isfinite(totals) & (totals >= 0)))).size:
+        msg = (
+            f"obs[{key!r}] of cell {str(obs.index[wrong[0]])!r} is {obs[key].iloc[wrong[0]]!r}. "
+            "Expected the cell's total, a number. Correct it."
+        )
+        raise DataError(msg)
+    return totals
 
 
 def csr_of(adata: AnnData, layer: str | None) -> sp.csr_matrix:

@@ -146,7 +146,7 @@ def _unwrapped(
     return tensors, extra, steps
 
 
-def _is_plain(value: Any, depth: int = 3) -> bool:
+def _is_plain(value: Any, depth: int = 6) -> bool:
     if isinstance(value, Mapping):
         return depth > 0 and all(_is_plain(v, depth - 1) for v in value.values())
     if isinstance(value, list | tuple):

@@ -20,7 +20,7 @@ from cellweave.kernels.choosing import thin_rows
 from cellweave.kernels.ragged import count_kept, sum_kept
 from cellweave.tokenizing.base import Body, SparseTokenizer
 from cellweave.tokenizing.frame import Frame
-from cellweave.tokenizing.rows import Rows
+from cellweave.tokenizing.rows import Rows, totals_column
 from cellweave.tokenizing.table import table_from_ids
 
 __all__ = ["BinTokenizer", "GeneTokenizer"]
@@ -37,7 +37,8 @@ class GeneTokenizer(SparseTokenizer):
     target_sum
         What each cell is normalised to first; 0: not.
     total
-        What a cell's total is: ``"all"`` columns or those of the ``"vocabulary"``.
+        What a cell's total is: ``"all"`` columns, those of the ``"vocabulary"``, or the name of
+        an ``obs`` column.
     start_value
         Value at framing tokens.
     """
@@ -45,15 +46,13 @@ class GeneTokenizer(SparseTokenizer):
     modality: ClassVar[str] = "rna"
 
     target_sum: float = 0.0
-    total: Literal["all", "vocabulary"] = "all"
+    total: str = "all"
     start_value: float = 0.0
 
     def _problems(self) -> list[str]:
         problems = super()._problems()
         if self.target_sum < 0:
             problems.append(f"target_sum={self.target_sum!r}; expected 0 or more")
-        if self.total not in ("all", "vocabulary"):
-            problems.append(f"total={self.total!r}; expected 'all' or 'vocabulary'")
         return problems
 
     @classmethod
@@ -126,8 +125,10 @@ class GeneTokenizer(SparseTokenizer):
     def _totals(self, rows: Rows, tokens: np.ndarray) -> np.ndarray:
         if self.total == "vocabulary":
             totals = sum_kept(rows.indptr, rows.indices, rows.data, tokens)
-        else:
+        elif self.total == "all":
             totals = rows.totals
+        else:
+            totals = totals_column(rows.obs, self.total, component=self.component)
         return np.where(totals > 0, totals, 1.0)
 
 

@@ -40,7 +40,7 @@ class FixedTokenizer(BinTokenizer):
     rule: Literal["quantile", "log2", "uniform", "value"] = "log2"  # type: ignore[assignment]
     n_bins: int = 5
     target_sum: float = 1e4
-    total: Literal["all", "vocabulary"] = "vocabulary"
+    total: str = "vocabulary"
 
     def _problems(self) -> list[str]:
         problems = [p for p in super()._problems() if not p.startswith("rule='value'")]

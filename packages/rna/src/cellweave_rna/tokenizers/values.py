@@ -44,7 +44,7 @@ class ValueTokenizer(GeneTokenizer):
     component: ClassVar[str] = "rna.values"
 
     target_sum: float = 1e4
-    total: Literal["all", "vocabulary"] = "vocabulary"
+    total: str = "vocabulary"
     log1p: bool = True
     depth: Literal["none", "fixed", "times", "plus"] = "none"
     depth_value: float = 4.0
