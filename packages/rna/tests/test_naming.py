@@ -18,8 +18,10 @@ def cells(names, **columns):
     return anndata.AnnData(sp.csr_matrix(counts), var=pd.DataFrame(columns, index=names))
 
 
-def tokenizer(**parameters):
-    return BinTokenizer(rule="log2", n_bins=5, **parameters).fit(cells(GENES))
+def tokenizer(names_from=None):
+    made = BinTokenizer(rule="log2", n_bins=5).fit(cells(GENES))
+    made.names_from = names_from
+    return made
 
 
 def test_names_are_found_where_they_are():

@@ -3,6 +3,9 @@
 Normalisation, logarithm and the component analysis are scanpy's; the choice of variable genes is
 ours where scanpy would need scikit-misc (:mod:`cellweave_rna.variable_genes`), and so is scaling,
 which here stays sparse (:mod:`cellweave_rna.scaling`).
+
+Data that were read lazily (Dask arrays of CSR blocks) go through the same steps; then ``X`` and
+the counts stay lazy, and memory does not grow with the cells beyond their names and components.
 """
 
 from __future__ import annotations
@@ -15,7 +18,17 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, closest, one_of
-from cellweave.preparing import Recipe, raw_values, settings_from, signed_components
+from cellweave.preparing import (
+    Recipe,
+    is_lazy,
+    keep_rows,
+    map_rows,
+    raw_values,
+    rows_to_values,
+    settings_from,
+    signed_components,
+    sum_over_blocks,
+)
 from cellweave_rna.scaling import sparse_scaled
 from cellweave_rna.variable_genes import variable_genes
 
@@ -99,7 +112,10 @@ def prepare_rna(adata: AnnData, settings: Mapping[str, Any] | None, *, seed: int
         seed=seed,
         libraries=("numpy", "scipy", "scikit-learn", "scanpy", "anndata"),
     )
-    made = _filtered(_with_raw(adata, chosen), chosen, recipe)
+    with_raw = _with_raw(adata, chosen)
+    if is_lazy(with_raw.X):
+        recipe.libraries = (*recipe.libraries, "dask")
+    made = _filtered(with_raw, chosen, recipe)
     _normalise(made, chosen, recipe)
     _choose_genes(made, chosen, recipe)
     _add_components(made, chosen, seed, recipe)
@@ -128,7 +144,8 @@ def _with_raw(adata: AnnData, settings: RnaSettings) -> AnnData:
     source = adata
     if settings.layer is not None:
         source = AnnDataClass(adata.layers[settings.layer], obs=adata.obs, var=adata.var)
-    counts = raw_values(source, modality="rna", integers=settings.values == "counts")
+    whole = settings.values == "counts"
+    counts = raw_values(source, modality="rna", integers=whole, lazily=True)
     made = AnnDataClass(counts, obs=adata.obs.copy(), var=adata.var.copy())
     for key, value in adata.obsm.items():
         made.obsm[key] = value.copy()
@@ -138,9 +155,11 @@ def _with_raw(adata: AnnData, settings: RnaSettings) -> AnnData:
 def _filtered(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
     keep_cells, reasons = _cells_to_keep(adata, settings)
     n_cells, n_genes = adata.shape
-    adata = adata[keep_cells]
-    seen = np.bincount(adata.X.indices, minlength=n_genes)
-    adata = adata[:, seen >= settings.min_cells].copy()
+    if not keep_cells.all():
+        adata = _with_cells(adata, keep_cells)
+    seen = sum_over_blocks(_cells_by_gene, adata.X, shape=(1, n_genes))[0]
+    if (seen < settings.min_cells).any():
+        adata = adata[:, seen >= settings.min_cells].copy()
     recipe.add(
         "filter",
         min_genes=settings.min_genes,
@@ -159,15 +178,29 @@ def _filtered(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
     return adata
 
 
-def _cells_to_keep(adata: AnnData, settings: RnaSettings) -> tuple[np.ndarray, dict[str, int]]:
-    from cellweave_rna.quality import mitochondrial_percent
+def _with_cells(adata: AnnData, keep: np.ndarray) -> AnnData:
+    """Return the marked cells; a lazy matrix keeps its blocks as they lie in the file."""
+    from anndata import AnnData as AnnDataClass
 
-    counts = adata.X
-    too_few = np.diff(counts.indptr) < settings.min_genes
-    too_small = np.asarray(counts.sum(axis=1)).ravel() < settings.min_counts
+    made = AnnDataClass(keep_rows(adata.X, keep), obs=adata.obs[keep].copy(), var=adata.var)
+    for key, value in adata.obsm.items():
+        made.obsm[key] = value[keep]
+    return made
+
+
+def _cells_by_gene(counts: sp.csr_matrix) -> np.ndarray:
+    return np.bincount(counts.indices, minlength=counts.shape[1])[None]
+
+
+def _cells_to_keep(adata: AnnData, settings: RnaSettings) -> tuple[np.ndarray, dict[str, int]]:
+    from cellweave_rna.quality import sums_of_cells
+
+    sums = sums_of_cells(adata, adata.X)
+    too_few = sums["n_genes"] < settings.min_genes
+    too_small = sums["n_counts"] < settings.min_counts
     too_mito = np.zeros(adata.n_obs, dtype=bool)
     if settings.max_mito_percent is not None:
-        too_mito = mitochondrial_percent(adata, counts) > settings.max_mito_percent
+        too_mito = sums["mito_percent"] > settings.max_mito_percent
     reasons = {
         "too_few_genes": int(too_few.sum()),
         "too_few_counts": int(too_small.sum()),
@@ -183,7 +216,7 @@ def _refuse_empty(adata: AnnData, n_cells: int, n_genes: int) -> None:
             f"{n_genes} genes. Lower min_genes, min_counts, min_cells or raise max_mito_percent."
         )
         raise DataError(msg)
-    empty = np.diff(adata.X.indptr) == 0
+    empty = rows_to_values(_lengths, adata.X, width=1).ravel() == 0
     if empty.any():
         first = adata.obs_names[int(np.flatnonzero(empty)[0])]
         msg = (
@@ -193,19 +226,32 @@ def _refuse_empty(adata: AnnData, n_cells: int, n_genes: int) -> None:
         raise DataError(msg)
 
 
+def _lengths(counts: sp.csr_matrix) -> np.ndarray:
+    return np.diff(counts.indptr)[:, None].astype(np.float64)
+
+
+def _largest(values: sp.csr_matrix) -> np.ndarray:
+    return np.asarray(values.max(axis=1).todense(), dtype=np.float64)
+
+
 def _normalise(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
     import scanpy as sc
 
     adata.layers["counts"] = adata.X.copy()
     if settings.values == "log1p":
-        recipe.add("keep_log1p", outcome={"largest": float(adata.X.max())})
+        largest = float(rows_to_values(_largest, adata.X, width=1).max())
+        recipe.add("keep_log1p", outcome={"largest": largest})
         return
     sc.pp.normalize_total(adata, target_sum=settings.target_sum)
     sc.pp.log1p(adata)
     del adata.uns["log1p"]
-    adata.X = sp.csr_matrix(adata.X, dtype=np.float32)
+    adata.X = map_rows(_as_float32, adata.X)
     recipe.add("normalize_total", target_sum=settings.target_sum)
     recipe.add("log1p")
+
+
+def _as_float32(values: sp.csr_matrix) -> sp.csr_matrix:
+    return sp.csr_matrix(values, dtype=np.float32)
 
 
 def _choose_genes(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
@@ -262,18 +308,18 @@ def _add_components(adata: AnnData, settings: RnaSettings, seed: int, recipe: Re
     import scanpy as sc
 
     chosen = adata.var["highly_variable"].to_numpy()
-    matrix = sp.csr_matrix(adata.X[:, chosen])
-    scaled, _ = sparse_scaled(matrix, clip=settings.clip)
+    scaled, _ = sparse_scaled(map_rows(lambda x: x[:, chosen], adata.X), clip=settings.clip)
     n = max(1, min(settings.n_components, scaled.shape[0] - 1, scaled.shape[1] - 1))
+    lazy = is_lazy(scaled)
     scores, loadings, ratio, _ = sc.pp.pca(
         scaled,
         n_comps=n,
-        svd_solver=_solver(*scaled.shape),
-        random_state=seed,
+        svd_solver="covariance_eigh" if lazy else _solver(*scaled.shape),
+        random_state=0 if lazy else seed,  # nothing is random in the covariance
         return_info=True,
         dtype="float64",
     )
-    scores, loadings = signed_components(scores, loadings)
+    scores, loadings = signed_components(np.asarray(scores), loadings)
     adata.obsm["X_pca"] = np.ascontiguousarray(scores, dtype=np.float32)
     adata.varm["PCs"] = np.zeros((adata.n_vars, n), dtype=np.float32)
     adata.varm["PCs"][chosen] = loadings.T

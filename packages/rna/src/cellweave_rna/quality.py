@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, closest, one_of
-from cellweave.preparing import raw_values
+from cellweave.preparing import is_lazy, keep_rows, raw_values, rows_to_values
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["mad_outliers", "mitochondrial_percent", "quality_of"]
+__all__ = ["mad_outliers", "quality_of", "sums_of_cells"]
 
 _SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name")
 
@@ -46,17 +47,8 @@ def quality_of(
     import pandas as pd
 
     batches = _batches(adata, batch_key)
-    counts = raw_values(adata, modality="rna")
-    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
-    table = pd.DataFrame(
-        {
-            "n_counts": total,
-            "n_genes": np.diff(counts.indptr),
-            "mito_percent": mitochondrial_percent(adata, counts),
-            "top20_percent": _top_share(counts, 20),
-        },
-        index=adata.obs_names.copy(),
-    )
+    counts = raw_values(adata, modality="rna", lazily=True)
+    table = pd.DataFrame(sums_of_cells(adata, counts), index=adata.obs_names.copy())
     table["outlier_counts"] = mad_outliers(np.log1p(table["n_counts"].to_numpy()), batches, n_mads)
     table["outlier_genes"] = mad_outliers(np.log1p(table["n_genes"].to_numpy()), batches, n_mads)
     table["outlier_mito"] = mad_outliers(
@@ -81,12 +73,23 @@ def mad_outliers(
     return (mad > 0) & (far > n_mads * mad)
 
 
-def mitochondrial_percent(adata: AnnData, counts: sp.csr_matrix) -> np.ndarray:
-    """Return the percent of a cell's counts on mitochondrial genes; 0 where none is measured."""
-    mito = mitochondrial_genes(adata)
-    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
-    part = np.asarray(counts @ mito.astype(np.float64)).ravel()
-    return 100 * np.divide(part, total, out=np.zeros_like(total), where=total > 0)
+def sums_of_cells(adata: AnnData, counts: Any) -> dict[str, np.ndarray]:
+    """Return what is a sum over a cell's genes, in one pass over CSR or the blocks of a Dask array.
+
+    The mitochondrial percent is 0 where no such gene is measured.
+    """
+    mito = mitochondrial_genes(adata).astype(np.float64)
+    names = ("n_counts", "n_genes", "mito_percent", "top20_percent")
+    sums = rows_to_values(partial(_sums_of_block, mito=mito), counts, width=len(names))
+    found = dict(zip(names, sums.T, strict=True))
+    return {**found, "n_genes": found["n_genes"].astype(np.int64)}
+
+
+def _sums_of_block(counts: sp.csr_matrix, *, mito: np.ndarray) -> np.ndarray:
+    total = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+    part = np.asarray(counts @ mito).ravel()
+    share = 100 * np.divide(part, total, out=np.zeros_like(total), where=total > 0)
+    return np.stack([total, np.diff(counts.indptr), share, _top_share(counts, 20)], axis=1)
 
 
 def mitochondrial_genes(adata: AnnData) -> np.ndarray:
@@ -121,12 +124,12 @@ def _top_share(counts: sp.csr_matrix, top: int) -> np.ndarray:
     place = np.arange(counts.nnz) - np.repeat(counts.indptr[:-1], lengths)
     best = np.where(place < top, counts.data[order], 0)
     part = np.bincount(row, weights=best, minlength=counts.shape[0])
-    total = np.asarray(counts.sum(axis=1), dtype=float).ravel()
+    total = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
     return 100 * np.divide(part, total, out=share, where=total > 0)
 
 
 def _doublet_scores(
-    adata: AnnData, counts: sp.csr_matrix, batches: np.ndarray, seed: int
+    adata: AnnData, counts: Any, batches: np.ndarray, seed: int
 ) -> np.ndarray:
     import scanpy as sc
     from anndata import AnnData as AnnDataClass
@@ -134,7 +137,8 @@ def _doublet_scores(
     scores = np.full(adata.n_obs, np.nan)
     for name in np.unique(batches):
         rows = np.flatnonzero(batches == name)
-        part = AnnDataClass(sp.csr_matrix(counts[rows]))
+        kept = keep_rows(counts, batches == name)
+        part = AnnDataClass(sp.csr_matrix(kept.compute() if is_lazy(kept) else kept))
         # The score needs neighbours and components; tinier batches keep NaN.
         if len(rows) < 50:
             continue

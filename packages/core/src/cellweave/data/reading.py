@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cellweave.data.lazy import read_lazily
 from cellweave.data.tenx import (
     is_matrix_folder,
     read_matrix_folder,
@@ -54,6 +55,7 @@ def read(
     modalities: Mapping[str, str | Path] | Sequence[str] | None = None,
     guess: Callable[[AnnData], str | None] | None = None,
     readers: Readers | None = None,
+    lazily: bool = False,
 ) -> MuData:
     """Read files and folders into one MuData.
 
@@ -70,6 +72,9 @@ def read(
     readers
         Modality name to a callable that returns its class (:class:`~cellweave.contracts.Modality`),
         for formats that are not known here.
+    lazily
+        Leave ``X`` and ``layers`` of h5ad, h5mu, zarr and Cell Ranger's h5 in the files, as Dask
+        arrays of CSR blocks of cells; other formats are read whole.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def read(
     parts: dict[str, AnnData] = {}
     whole: MuData | None = None
     for source in sources:
-        found = _load(source, readers or {})
+        found = _load(source, readers or {}, lazily=lazily)
         if not isinstance(found, Mapping):
             whole = found
             found = dict(found.mod)
@@ -160,19 +165,21 @@ def _source(path: str | Path, name: str | None) -> _Source:
     return _Source(Path(path).expanduser(), name)
 
 
-def _load(source: _Source, readers: Readers) -> Mapping[str, AnnData] | MuData:
+def _load(
+    source: _Source, readers: Readers, *, lazily: bool
+) -> Mapping[str, AnnData] | MuData:
     """Read one path; a key of ``""`` says that the modality is not known yet."""
     path = source.path
     if is_zarr(path):
         check_zarr_before_reading(path)
-        return _parts_of(path, _guarded(path, _read_zarr))
+        return _parts_of(path, _guarded(path, read_lazily if lazily else _read_zarr))
     if _looks_like_hdf5(path):
         check_before_reading(path)
         kind = _guarded(path, _kind_of_hdf5)
         if kind in _HDF5_READERS:
-            return _parts_of(path, _guarded(path, _HDF5_READERS[kind]))
+            return _parts_of(path, _guarded(path, read_lazily if lazily else _HDF5_READERS[kind]))
         if kind == "10x":
-            return read_tenx_h5(path)
+            return read_tenx_h5(path, lazily=lazily)
     elif path.suffix.lower() in (".h5ad", ".h5mu"):
         check_before_reading(path)
         raise unreadable(path, "it is not an HDF5 file")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from cellweave.data.lazy import lazy_columns
 from cellweave.data.untrusted import check_before_reading, unreadable
 from cellweave.errors import DataError, UnreadableFileError
 
@@ -38,15 +39,18 @@ _LARGEST_RATIO = 1032
 _SHORTEST_ENTRY = 6
 
 
-def read_tenx_h5(path: Path) -> dict[str, AnnData]:
-    """Read a Cell Ranger h5 (version 2 or 3) into one AnnData a feature type."""
+def read_tenx_h5(path: Path, *, lazily: bool = False) -> dict[str, AnnData]:
+    """Read a Cell Ranger h5 (version 2 or 3) into one AnnData a feature type.
+
+    ``lazily`` leaves the values of version 3 in the file, to be read in blocks of cells.
+    """
     check_before_reading(path)
     import h5py
 
     try:
         with h5py.File(path, "r") as file:
             if "matrix" in file:
-                counts, features, barcodes = _version_3(file["matrix"])
+                counts, features, barcodes = _version_3(file["matrix"], path if lazily else None)
             else:
                 counts, features, barcodes = _version_2(file)
         return split_by_type(_assembled(counts, features, barcodes))
@@ -100,14 +104,15 @@ def split_by_type(adata: AnnData) -> dict[str, AnnData]:
     return parts
 
 
-def _version_3(group: Any) -> tuple[sp.csr_matrix, pd.DataFrame, np.ndarray]:
+def _version_3(group: Any, lazy: Path | None) -> tuple[Any, pd.DataFrame, np.ndarray]:
     features = group["features"]
     table = {"gene_ids": _text(features["id"]), "name": _text(features["name"])}
     table["feature_types"] = _text(features["feature_type"])
     for key in ("genome", "interval"):
         if key in features:
             table[key] = _text(features[key])
-    return _compressed(group), pd.DataFrame(table), _text(group["barcodes"])
+    counts = lazy_columns(lazy, "matrix", group) if lazy else _compressed(group)
+    return counts, pd.DataFrame(table), _text(group["barcodes"])
 
 
 def _version_2(file: Any) -> tuple[sp.csr_matrix, pd.DataFrame, np.ndarray]:
@@ -149,7 +154,7 @@ def _as_float(data: np.ndarray) -> np.ndarray:
     return data.astype(np.float32 if exact else np.float64)
 
 
-def _assembled(counts: sp.csr_matrix, features: pd.DataFrame, barcodes: np.ndarray) -> AnnData:
+def _assembled(counts: Any, features: pd.DataFrame, barcodes: np.ndarray) -> AnnData:
     from anndata import AnnData
 
     if counts.shape != (len(barcodes), len(features)):

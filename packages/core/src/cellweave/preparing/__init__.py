@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING
 from cellweave.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from cellweave.preparing.blocks import is_lazy as is_lazy
+    from cellweave.preparing.blocks import keep_rows as keep_rows
+    from cellweave.preparing.blocks import map_rows as map_rows
+    from cellweave.preparing.blocks import rows_to_values as rows_to_values
+    from cellweave.preparing.blocks import sum_over_blocks as sum_over_blocks
     from cellweave.preparing.components import principal_components as principal_components
     from cellweave.preparing.components import signed_components as signed_components
     from cellweave.preparing.components import standardized as standardized
@@ -21,10 +26,15 @@ __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
         "Recipe": "cellweave.preparing.record",
+        "is_lazy": "cellweave.preparing.blocks",
+        "keep_rows": "cellweave.preparing.blocks",
+        "map_rows": "cellweave.preparing.blocks",
         "principal_components": "cellweave.preparing.components",
         "raw_values": "cellweave.preparing.raw",
+        "rows_to_values": "cellweave.preparing.blocks",
         "settings_from": "cellweave.preparing.record",
         "signed_components": "cellweave.preparing.components",
         "standardized": "cellweave.preparing.components",
+        "sum_over_blocks": "cellweave.preparing.blocks",
     },
 )

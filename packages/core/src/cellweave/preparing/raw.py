@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import DataError
+from cellweave.preparing.blocks import is_lazy, map_rows, sum_over_blocks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -15,7 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["raw_values"]
 
 
-def raw_values(adata: AnnData, *, modality: str, integers: bool = True) -> sp.csr_matrix:
+def raw_values(
+    adata: AnnData, *, modality: str, integers: bool = True, lazily: bool = False
+) -> Any:
     """Return a float32 CSR copy of the raw values: ``layers["counts"]``, else ``X``.
 
     Parameters
@@ -26,6 +30,9 @@ def raw_values(adata: AnnData, *, modality: str, integers: bool = True) -> sp.cs
         How to call it in an error.
     integers
         Whether raw means whole numbers (counts), not just non-negative ones (intensities).
+    lazily
+        Whether a Dask array may come back as a Dask array (looked through once, block by block);
+        it is read into memory otherwise.
 
     Raises
     ------
@@ -40,10 +47,10 @@ def raw_values(adata: AnnData, *, modality: str, integers: bool = True) -> sp.cs
     elif 0 in matrix.shape:
         problems.append(f"{place} has shape {tuple(matrix.shape)}")
     else:
-        counts = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
-        counts.sum_duplicates()
-        counts.eliminate_zeros()
-        problems += _problems_of_values(counts, place, integers=integers)
+        if is_lazy(matrix) and not lazily:
+            matrix = matrix.compute()
+        matrix = map_rows(_canonical, matrix)
+        problems += _problems_of_values(matrix, place, integers=integers)
     if problems:
         wanted = "raw counts" if integers else "raw, non-negative intensities"
         msg = (
@@ -52,6 +59,13 @@ def raw_values(adata: AnnData, *, modality: str, integers: bool = True) -> sp.cs
             "adata.obs_names_make_unique() and adata.var_names_make_unique()."
         )
         raise DataError(msg)
+    return matrix
+
+
+def _canonical(matrix: Any) -> sp.csr_matrix:
+    counts = sp.csr_matrix(matrix, dtype=np.float32, copy=True)
+    counts.sum_duplicates()
+    counts.eliminate_zeros()
     return counts
 
 
@@ -64,7 +78,20 @@ def _problems_of_names(adata: AnnData) -> list[str]:
     return problems
 
 
-def _problems_of_values(counts: sp.csr_matrix, place: str, *, integers: bool) -> list[str]:
+def _problems_of_values(matrix: Any, place: str, *, integers: bool) -> list[str]:
+    """Say what is wrong with how many values, and where the first of them stands."""
+    n_kinds = 3 if integers else 2
+    count = partial(_count_wrong, integers=integers)
+    counted = sum_over_blocks(count, matrix, shape=(1, n_kinds))[0]
+    problems = []
+    for kind in np.flatnonzero(counted):
+        row, column, value, what = _first_wrong(matrix, int(kind), integers=integers)
+        where = f"{place}[{row}, {column}] = {value:g}"
+        problems.append(f"{where} {what} ({int(counted[kind])} such values)")
+    return problems
+
+
+def _wrong(counts: sp.csr_matrix, *, integers: bool) -> list[tuple[str, np.ndarray]]:
     data = counts.data
     checks = [
         ("is not finite", ~np.isfinite(data)),
@@ -72,11 +99,22 @@ def _problems_of_values(counts: sp.csr_matrix, place: str, *, integers: bool) ->
     ]
     if integers:
         checks.append(("is not a whole number", np.isfinite(data) & (data != np.rint(data))))
-    problems = []
-    for what, wrong in checks:
+    return checks
+
+
+def _count_wrong(counts: sp.csr_matrix, *, integers: bool) -> np.ndarray:
+    return np.array([[w.sum() for _, w in _wrong(counts, integers=integers)]], dtype=np.float64)
+
+
+def _first_wrong(matrix: Any, kind: int, *, integers: bool) -> tuple[int, int, float, str]:
+    first = 0
+    for counts in matrix.blocks.ravel() if is_lazy(matrix) else [matrix]:
+        counts = counts.compute() if is_lazy(counts) else counts
+        what, wrong = _wrong(counts, integers=integers)[kind]
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
             row = int(np.searchsorted(counts.indptr, at, side="right")) - 1
-            where = f"{place}[{row}, {counts.indices[at]}] = {data[at]:g}"
-            problems.append(f"{where} {what} ({int(wrong.sum())} such values)")
-    return problems
+            return first + row, int(counts.indices[at]), float(counts.data[at]), what
+        first += counts.shape[0]
+    msg = "a wrong value was counted and is not found: the file changed while it was read"
+    raise DataError(msg)

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 __all__ = ["read", "write"]
 
 
-def read(*paths: str | Path, modalities: Mapping[str, str | Path] | None = None) -> MuData:
+def read(
+    *paths: str | Path,
+    modalities: Mapping[str, str | Path] | None = None,
+    lazily: bool = False,
+) -> MuData:
     """Read one or more files into a MuData.
 
     Knows h5ad, h5mu, zarr, 10x h5 and 10x mtx folders (split by feature type), and the formats of
@@ -29,6 +33,10 @@ def read(*paths: str | Path, modalities: Mapping[str, str | Path] | None = None)
         Files or folders.
     modalities
         Modality name to path, for files whose modality is known.
+    lazily
+        Leave the matrices of h5ad, h5mu, zarr and Cell Ranger's h5 in their files, as Dask arrays
+        (needs the extra ``out-of-core``): :func:`cellweave.prepare` then works through them block
+        by block, and :func:`cellweave.write` too.
 
     Examples
     --------
@@ -41,7 +49,13 @@ def read(*paths: str | Path, modalities: Mapping[str, str | Path] | None = None)
     manager = get_plugin_manager()
     registry = manager.registry(ComponentKind.MODALITY)
     readers = {name: registry[name].load for name in registry}
-    return read_files(*paths, modalities=modalities, guess=manager.guess_modality, readers=readers)
+    return read_files(
+        *paths,
+        modalities=modalities,
+        guess=manager.guess_modality,
+        readers=readers,
+        lazily=lazily,
+    )
 
 
 def write(data: MuData | AnnData, path: str | Path) -> None:

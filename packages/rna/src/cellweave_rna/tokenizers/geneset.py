@@ -9,13 +9,13 @@ TOSICA's first layer needs is :meth:`GeneSetTokenizer.membership`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.errors import ConfigError, DataError, UnreadableFileError
+from cellweave.data.gmt import read_gmt
+from cellweave.errors import ConfigError, DataError
 from cellweave.tokenizing.base import Body, SparseTokenizer
 from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows
@@ -147,26 +147,3 @@ class GeneSetTokenizer(SparseTokenizer):
         columns = rows.places[rows.indices[known]]
         shape = (rows.n, len(self.table.features))
         return sp.csr_matrix((data[known], columns, indptr), shape=shape)
-
-
-def read_gmt(path: str | Path) -> dict[str, list[str]]:
-    """Read gene sets; a set named twice or a line without genes is refused."""
-    sets: dict[str, list[str]] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        msg = f"Cannot read {str(path)!r} as GMT: {error}. Give a tab-separated text file."
-        raise UnreadableFileError(msg) from error
-    for number, line in enumerate(lines, start=1):
-        parts = [part.strip() for part in line.split("\t")]
-        if not line.strip():
-            continue
-        if len(parts) < 3 or parts[0] in sets:
-            why = "holds no genes" if len(parts) < 3 else f"names {parts[0]!r} again"
-            msg = (
-                f"Line {number} of {str(path)!r} {why}. Expected: name, description, genes, "
-                "separated by tabs, each name once."
-            )
-            raise UnreadableFileError(msg)
-        sets[parts[0]] = [gene for gene in parts[2:] if gene]
-    return sets
