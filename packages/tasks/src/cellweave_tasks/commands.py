@@ -21,7 +21,8 @@ SplitBy = Annotated[
     str,
     typer.Option(
         "--split",
-        help="fraction:0.2 · tiles:0.2 · group:KEY=NAME+NAME · context:NAME · perturbations",
+        help="fraction:0.2 · tiles:0.2 · group:KEY=NAME+NAME · unseen:KEY=0.2 · context:NAME · "
+        "perturbations · pairs:0",
     ),
 ]
 Test = Annotated[str | None, typer.Option("--test", help="Score on this file; no split.")]
@@ -48,7 +49,7 @@ def register(app: typer.Typer) -> None:
 def _task(
     name: Name,
     data: Data,
-    split: SplitBy = "fraction:0.2",
+    split: SplitBy = None,
     test: Test = None,
     predict: Annotated[
         str | None, typer.Option("--predict", help="Predict for the cells of this file.")
@@ -73,7 +74,8 @@ def _task(
         msg = "--predict needs to know where results go. Give --predictions out.h5ad with it."
         raise ConfigError(msg)
     parameters = parse_settings(settings or []) | {"seed": seed}
-    running.new_task(name, **parameters)  # wrong settings are told before files are read
+    # Wrong settings are told before files are read.
+    split = split or running.default_split(running.new_task(name, **parameters))
     cells = running.load_cells(data, modality=modality, target=target_modality, seed=seed)
     train, held_out, shown = _parts(cells, test, split, parameters, modality, target_modality, seed)
     fitted = running.new_task(name, **parameters).fit(train)
@@ -125,7 +127,7 @@ def _bench(
         str, typer.Option("--reps", help="`obsm` keys to compare, comma-separated; X for values.")
     ] = "",
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="Number of seeds, from --seed.")] = 3,
-    split: SplitBy = "fraction:0.2",
+    split: SplitBy = None,
     output: Result = None,
     report: Report = None,
     modality: Modality = None,
@@ -138,6 +140,8 @@ def _bench(
     from cellweave.config.arguments import parse_settings
     from cellweave_tasks import running
 
+    parameters = parse_settings(settings or [])
+    split = split or running.default_split(running.new_task(name, **parameters))
     cells = running.load_cells(data, modality=modality, target=target_modality, seed=seed)
     found = running.bench(
         name,
@@ -146,7 +150,7 @@ def _bench(
         reps=[r for r in reps.split(",") if r],
         seeds=list(range(seed, seed + seeds)),
         split=split,
-        parameters=parse_settings(settings or []),
+        parameters=parameters,
     )
     if output is not None:
         found.save(output)

@@ -15,20 +15,32 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 
-from cellweave.errors import DataError, one_of
+from cellweave.data.gmt import read_gmt
+from cellweave.errors import ConfigError, DataError, closest, one_of
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.differences import difference_sentence, paired_difference
 from cellweave_tasks.features import aligned, as_dense, features_of, fingerprints
+from cellweave_tasks.gene_embeddings import gene_embedding_of
+from cellweave_tasks.gene_sets import gene_sets_on
 from cellweave_tasks.perturbation_data import (
     ALL,
     Cells,
     Unit,
     cells_of,
     mean_of,
+    noise_of,
     parse_condition,
     require_control,
 )
-from cellweave_tasks.perturbation_models import BASELINES, Query, Response, Training, make_response
+from cellweave_tasks.perturbation_graph import GeneGraph, coexpression_graph, gene_set_graph
+from cellweave_tasks.perturbation_models import (
+    BASELINES,
+    MODELS,
+    Query,
+    Response,
+    Training,
+    make_response,
+)
 from cellweave_tasks.perturbation_scores import (
     DIRECTIONS,
     e_distance,
@@ -37,6 +49,7 @@ from cellweave_tasks.perturbation_scores import (
     response_scores,
     top_genes,
 )
+from cellweave_tasks.perturbation_similarity import likeness, likeness_groups
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 from cellweave_tasks.splits import refuse_leaks
 
@@ -98,9 +111,15 @@ class PerturbationTask:
     context_key
         ``obs`` column of cell types or lines; ``None`` for data of one.
     method
-        ``"latent_shift"``, ``"context_shift"``, ``"linear"``, or one of the baselines.
+        ``"latent_shift"``, ``"context_shift"``, ``"linear"``, ``"graph"``, ``"probe"``, or one of
+        the baselines.
     n_components
         Number of principal axes.
+    gene_sets
+        GMT file: genes of common sets respond alike (``"graph"``; co-expression is used always).
+    gene_rep
+        Embedding of genes that ``"probe"`` reads: a ``varm`` key, or an ``.npz`` that
+        ``Embedding.save`` wrote; principal axes when not given.
     seed
         Of what is random.
 
@@ -120,13 +139,16 @@ class PerturbationTask:
         context_key: str | None = "cell_type",
         method: str = "context_shift",
         n_components: int = 50,
+        gene_sets: str | None = None,
+        gene_rep: str | None = None,
         seed: int = 0,
     ) -> None:
         self._parameters: dict[str, Any] = arguments_of(locals())
-        _require_method(method)
+        _require_method(method, gene_sets=gene_sets, gene_rep=gene_rep)
         self.use_rep, self.condition_key, self.control = use_rep, condition_key, control
         self.context_key, self.method = context_key, method
         self.n_components, self.seed = n_components, seed
+        self.gene_sets, self.gene_rep = gene_sets, gene_rep
         self._fitted: _Fitted | None = None
 
     @property
@@ -152,14 +174,20 @@ class PerturbationTask:
             raise DataError(msg)
         states = {c: mean_of(latent, r) for c, r in controls.items()}
         means = {c: mean_of(values, r) for c, r in controls.items()}
+        names = np.asarray(adata.var_names, dtype=str)
+        loadings = reduction.components_.T * reduction.singular_values_
+        unsure = {c: noise_of(values, r) for c, r in controls.items()}
         training = Training(
             units=tuple(perturbed),
             deltas=np.stack([mean_of(values, r) - means[u.context] for u, r in perturbed.items()]),
             latent=np.stack([mean_of(latent, r) - states[u.context] for u, r in perturbed.items()]),
             states=np.stack([states[u.context] for u in perturbed]),
             decoder=self._decoder(values, latent, reduction),
-            loadings=reduction.components_.T * reduction.singular_values_,
-            names=np.asarray(adata.var_names, dtype=str),
+            loadings=loadings,
+            names=names,
+            noise=np.array([noise_of(values, r) + unsure[u.context] for u, r in perturbed.items()]),
+            graphs=self._graphs(values, names, perturbed) if self.method == "graph" else (),
+            gene_embedding=gene_embedding_of(adata, self.gene_rep) or (names, loadings),
         )
         kept = np.sort(np.concatenate(list(perturbed.values())))
         self._fitted = _Fitted(
@@ -317,11 +345,15 @@ class PerturbationTask:
     ) -> list[Score]:
         kinds = np.array([_kind(t.unit, fitted.training.units) for t in truths])
         several = sorted(set(kinds.tolist())) if len(set(kinds.tolist())) > 1 else []
+        own = fitted.training
+        alike = likeness_groups(
+            likeness([t.unit for t in truths], own.units, own.names, own.loadings)
+        )
         items = []
         for metric, values in table.items():
             up, best, chance = DIRECTIONS[metric]
             groups = {"": np.ones(len(values), dtype=bool)}
-            groups |= {kind: kinds == kind for kind in several}
+            groups |= {kind: kinds == kind for kind in several} | alike
             groups |= {f"unit:{t.unit.name}": np.arange(len(values)) == i
                        for i, t in enumerate(truths)}  # fmt: skip
             for group, rows in groups.items():
@@ -386,6 +418,17 @@ class PerturbationTask:
         latent = self._latent(adata[rows], values, fitted.reduction)
         return values, mean_of(latent, np.arange(len(rows)))
 
+    def _graphs(
+        self, values: np.ndarray | sp.csr_matrix, names: np.ndarray, perturbed: Mapping[Unit, Any]
+    ) -> tuple[GeneGraph, ...]:
+        known = np.array(sorted({p for unit in perturbed for p in unit.perturbations}))
+        found = [coexpression_graph(values, names, keep=known, seed=self.seed)]
+        if self.gene_sets is not None:
+            # A perturbed gene need not be measured: its sets alone say what it is like.
+            genes = np.array(sorted({g for s in read_gmt(self.gene_sets).values() for g in s}))
+            found.append(gene_set_graph(gene_sets_on(self.gene_sets, genes)))
+        return tuple(found)
+
     def _latent(
         self, adata: AnnData, values: np.ndarray | sp.csr_matrix, reduction: TruncatedSVD
     ) -> np.ndarray:
@@ -411,14 +454,15 @@ class PerturbationTask:
         return provenance_of("tasks.perturbation", self._parameters, self.seed)
 
 
-def _require_method(method: str) -> None:
-    from cellweave.errors import ConfigError, closest
-    from cellweave_tasks.perturbation_models import MODELS
-
+def _require_method(method: str, *, gene_sets: str | None, gene_rep: str | None) -> None:
     known = (*MODELS, *BASELINES)
     if method not in known:
         msg = f"Unknown method {method!r}.{closest(method, known)} Available: {one_of(known)}."
         raise ConfigError(msg)
+    for name, value, only in (("gene_sets", gene_sets, "graph"), ("gene_rep", gene_rep, "probe")):
+        if value is not None and method != only:
+            msg = f"{name} is {value!r}, which {method!r} does not use. Set method={only!r}."
+            raise ConfigError(msg)
 
 
 def _some(values: np.ndarray | sp.csr_matrix, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -19,7 +19,7 @@ from cellweave_tasks.features import column_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Cells", "Unit", "cells_of", "mean_of", "parse_condition", "require_control"]
+__all__ = ["Cells", "Unit", "cells_of", "mean_of", "noise_of", "parse_condition", "require_control"]
 
 ALL = "all"
 
@@ -99,3 +99,13 @@ def require_control(cells: Cells, control: str) -> None:
 def mean_of(values: np.ndarray | sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
     """Return the mean of some rows in double precision."""
     return np.asarray(values[rows].mean(axis=0, dtype=np.float64)).ravel()
+
+
+def noise_of(values: np.ndarray | sp.csr_matrix, rows: np.ndarray) -> float:
+    """Return the sampling variance of the mean of some rows, mean over features."""
+    some = values[rows]
+    squares: Any = some.multiply(some) if isinstance(some, sp.csr_matrix) else np.square(some)
+    variance = (
+        np.asarray(squares.mean(axis=0, dtype=np.float64)).ravel() - mean_of(values, rows) ** 2
+    )
+    return float(np.maximum(variance, 0.0).mean() / max(len(rows) - 1, 1))

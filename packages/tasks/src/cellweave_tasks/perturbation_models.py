@@ -10,6 +10,8 @@ of each context's control cells. Each gives the change it expects of a new unit:
   decoded linearly (scGen, Lotfollahi et al. 2019, with a closed-form decoder for the network);
 - ``context_shift``: the same, weighing contexts by how alike their control cells are: a Gaussian
   process over states, its width and noise chosen by leaving contexts out;
+- ``graph``, ``probe``: unseen genes from those like them on graphs of genes, or in an embedding of
+  genes (:mod:`cellweave_tasks.perturbation_kernels`);
 - ``linear``: :math:`\Delta \approx G W P^\top`, genes and perturbations by loadings of the training
   cells (Ahlmann-Eltze, Huber and Anders 2025).
 """
@@ -18,16 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cellweave.errors import ConfigError, closest, one_of
 from cellweave_tasks.perturbation_data import Unit
 
+if TYPE_CHECKING:
+    from cellweave_tasks.perturbation_graph import GeneGraph
+
 __all__ = ["BASELINES", "MODELS", "Query", "Response", "Training", "make_response"]
 
 BASELINES = ("no_change", "mean", "additive", "ridge")
-MODELS = ("latent_shift", "context_shift", "linear")
+MODELS = ("latent_shift", "context_shift", "linear", "graph", "probe")
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)
 _WIDTHS = (0.3, 0.6, 1.0, 2.0)
 
@@ -38,7 +44,9 @@ class Training:
 
     ``deltas`` are changes of features, ``latent`` of the representation, ``states`` the controls'
     mean representation of the unit's context; ``decoder`` maps the representation to features;
-    ``loadings`` describe each feature by its principal axes.
+    ``loadings`` describe each feature by its principal axes. ``noise`` is the sampling variance of
+    each row of ``deltas``, mean over features; ``graphs`` and ``gene_embedding`` (names, vectors)
+    are what the models of unseen genes go by.
     """
 
     units: tuple[Unit, ...]
@@ -48,6 +56,9 @@ class Training:
     decoder: np.ndarray
     loadings: np.ndarray
     names: np.ndarray
+    noise: np.ndarray
+    graphs: tuple[GeneGraph, ...]
+    gene_embedding: tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +74,8 @@ Response = Callable[[Query], np.ndarray]
 
 def make_response(name: str, training: Training) -> Response:
     """Fit a model by name."""
+    from cellweave_tasks.perturbation_kernels import graph_response, probe_response
+
     makers: dict[str, Callable[[Training], Response]] = {
         "no_change": _no_change,
         "mean": _mean,
@@ -71,6 +84,8 @@ def make_response(name: str, training: Training) -> Response:
         "latent_shift": _latent_shift,
         "context_shift": _context_shift,
         "linear": _linear,
+        "graph": graph_response,
+        "probe": probe_response,
     }
     if name not in makers:
         msg = f"Unknown method {name!r}.{closest(name, makers)} Available: {one_of(makers)}."

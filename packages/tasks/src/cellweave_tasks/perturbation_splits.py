@@ -14,7 +14,7 @@ from cellweave_tasks.splits import Split
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["unseen_context", "unseen_perturbations"]
+__all__ = ["unseen_context", "unseen_pairs", "unseen_perturbations"]
 
 
 def unseen_context(
@@ -76,3 +76,47 @@ def unseen_perturbations(
     is_train = np.array([u in trained for u in units])
     name = f"perturbations {1 - seen_share:g} unseen"
     return Split(name=name, train=np.flatnonzero(is_train), test=np.flatnonzero(~is_train))
+
+
+def unseen_pairs(
+    adata: AnnData,
+    *,
+    seen: int,
+    condition_key: str = "condition",
+    control: str = "ctrl",
+    test_share: float = 0.25,
+    seed: int = 0,
+) -> Split:
+    """Hold pairs out of which exactly ``seen`` (0, 1 or 2) members remain in training as singles.
+
+    With 2, a share of the pairs is held out. With 1 or 0, a share of the genes is hidden: singles
+    and pairs with a hidden gene leave training, and the pairs with as many seen are the test.
+    """
+    if seen not in (0, 1, 2) or not 0 < test_share < 1:
+        msg = f"seen is {seen!r}, test_share {test_share!r}. Expected 0, 1 or 2, and a share."
+        raise DataError(msg)
+    units = [parse_condition(c, control) for c in column_of(adata, condition_key)]
+    kinds = sorted(set(units))
+    singles = {u[0] for u in kinds if len(u) == 1}
+    pairs = [u for u in kinds if len(u) == 2]
+    rng = np.random.default_rng(seed)
+    if seen == 2:
+        full = [p for p in pairs if set(p) <= singles]
+        order = rng.permutation(len(full))[: max(1, round(test_share * len(full)))]
+        tested, hidden = {full[i] for i in order}, set()
+    else:
+        genes = sorted({g for p in pairs for g in p})
+        share = test_share if seen == 1 else max(test_share, 0.5)
+        hidden = set(rng.permutation(genes)[: max(1, round(share * len(genes)))].tolist())
+        tested = {p for p in pairs if sum(g not in hidden for g in p) == seen}
+        tested = {p for p in tested if {g for g in p if g not in hidden} <= singles}
+    is_test = np.array([u in tested for u in units])
+    is_train = np.array([u not in tested and not set(u) & hidden for u in units])
+    if not is_test.any() or not any(u and t for u, t in zip(units, is_train, strict=True)):
+        msg = (
+            f"{len(pairs)} pairs of {len(singles)} singles leave no pair with {seen} seen and "
+            "something to learn from. Measure more pairs, or ask for another number."
+        )
+        raise DataError(msg)
+    name = f"pairs, {seen} of 2 seen"
+    return Split(name=name, train=np.flatnonzero(is_train), test=np.flatnonzero(is_test))

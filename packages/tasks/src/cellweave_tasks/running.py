@@ -12,18 +12,22 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, one_of
 from cellweave.records import Score, Scores
-from cellweave_tasks.perturbation_splits import unseen_context, unseen_perturbations
+from cellweave_tasks.perturbation_splits import (
+    unseen_context,
+    unseen_pairs,
+    unseen_perturbations,
+)
 from cellweave_tasks.records import provenance_of
-from cellweave_tasks.splits import Split, by_fraction, by_group, by_tiles
+from cellweave_tasks.splits import Split, by_fraction, by_group, by_tiles, by_unseen
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellweave.contracts import Task
 
-__all__ = ["bench", "load_cells", "new_task", "split_cells", "write_prediction"]
+__all__ = ["bench", "default_split", "load_cells", "new_task", "split_cells", "write_prediction"]
 
-_SPLITS = "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, context:NAME, perturbations"
+_SPLITS = "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, context:NAME, perturbations, all"
 
 
 def new_task(name: str, **parameters: Any) -> Task:
@@ -58,6 +62,11 @@ def load_cells(
     return with_target(found[chosen], found[target])
 
 
+def default_split(task: Task) -> str:
+    """Return how cells are split when nobody says: the task's own way, or a fifth at random."""
+    return str(getattr(task, "default_split", "fraction:0.2"))
+
+
 def split_cells(
     adata: AnnData, text: str, *, parameters: dict[str, Any] | None = None, seed: int = 0
 ) -> Split:
@@ -74,12 +83,21 @@ def split_cells(
     if kind == "group" and "=" in rest:
         key, _, names = rest.partition("=")
         return by_group(adata, key, names.split("+"))
+    if kind == "unseen" and "=" in rest:
+        keys, _, wanted = rest.partition("=")
+        return by_unseen(adata, keys.split("+"), test_share=_share(wanted, text), seed=seed)
     if kind == "context" and rest:
         if own.get("context_key"):
             perturbed["context_key"] = own["context_key"]
         return unseen_context(adata, rest, **perturbed)
+    if kind == "all":
+        # For tasks that read no label before they score; any other refuses such a split.
+        rows = np.arange(adata.n_obs)
+        return Split(name="none: all cells", train=rows, test=rows)
     if kind == "perturbations":
         return unseen_perturbations(adata, seed=seed, **perturbed)
+    if kind == "pairs" and rest in ("0", "1", "2"):
+        return unseen_pairs(adata, seen=int(rest), seed=seed, **perturbed)
     msg = f"--split {text!r} is not understood. Write one of: {_SPLITS}."
     raise ConfigError(msg)
 

@@ -14,7 +14,15 @@ from cellweave_tasks.features import column_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["Split", "by_fraction", "by_group", "by_tiles", "grouped_folds", "refuse_leaks"]
+__all__ = [
+    "Split",
+    "by_fraction",
+    "by_group",
+    "by_tiles",
+    "by_unseen",
+    "grouped_folds",
+    "refuse_leaks",
+]
 
 _EQUAL_BY_CHANCE = 0.01
 
@@ -50,6 +58,33 @@ def grouped_folds(adata: AnnData, group_key: str) -> Iterator[Split]:
     """Leave out one group after the other."""
     for group in sorted(set(column_of(adata, group_key).tolist())):
         yield by_group(adata, group_key, [group])
+
+
+def by_unseen(adata: AnnData, keys: list[str], *, test_share: float = 0.2, seed: int = 0) -> Split:
+    """Hold a share of the groups of each key out: new drugs, new donors, or both at once.
+
+    With several keys the test is new in all of them, and training shares none of its groups; rows
+    that are new in some only are left out.
+    """
+    if not keys or not 0 < test_share < 1:
+        msg = f"keys is {keys!r}, test_share {test_share!r}. Expected columns, and a share."
+        raise DataError(msg)
+    rng = np.random.default_rng(seed)
+    new = []
+    for key in keys:
+        groups = column_of(adata, key)
+        kinds = np.unique(groups)
+        if len(kinds) < 2:
+            msg = f"`adata.obs[{key!r}]` holds one group, {kinds[0]!r}. Two or more are needed."
+            raise DataError(msg)
+        n = min(max(1, round(test_share * len(kinds))), len(kinds) - 1)
+        new.append(np.isin(groups, rng.permutation(kinds)[:n]))
+    is_test, is_train = np.all(new, axis=0), ~np.any(new, axis=0)
+    if not is_test.any() or not is_train.any():
+        msg = f"{keys!r} leave no row that is new, or known, in all. Give a larger test_share."
+        raise DataError(msg)
+    name = f"unseen {' and '.join(keys)} {test_share:g}"
+    return Split(name=name, train=np.flatnonzero(is_train), test=np.flatnonzero(is_test))
 
 
 def by_fraction(n_cells: int, *, test_fraction: float = 0.2, seed: int = 0) -> Split:
