@@ -5,6 +5,7 @@ A family's own file adds what is its own: its card, how its files are read, its 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
@@ -63,7 +64,8 @@ class FamilyModel:
     """Hold the network, its tokenizer, and what became of the published keys.
 
     A family sets ``family``, ``card`` and the three types, and gives ``_looks_published``,
-    ``_read`` and ``embed``.
+    ``_read`` and ``embed``. What a user must know before published weights are read, e.g. that
+    their licence forbids some uses, stands in ``notice``.
 
     Parameters
     ----------
@@ -77,6 +79,7 @@ class FamilyModel:
 
     family: ClassVar[str]
     card: ClassVar[Mapping[str, Any]]
+    notice: ClassVar[str] = ""
     config_type: ClassVar[Any]
     network_type: ClassVar[Any]
     tokenizer_type: ClassVar[Any]
@@ -100,6 +103,14 @@ class FamilyModel:
     def tokenizer(self) -> Any:
         """Give the tokenizer on the vocabulary of the weights."""
         return self._tokenizer
+
+    def with_tokenizer(self, tokenizer: Any) -> Self:
+        """Return the same weights behind another tokenizer, e.g. one that edits each cell."""
+        from copy import copy
+
+        other = copy(self)
+        other._tokenizer = tokenizer
+        return other
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -126,6 +137,7 @@ class FamilyModel:
         path = Path(path)
         if is_published_folder(path, cls.family):
             return cls._load_saved(path)
+        cls._notify(licensed=True)
         read = cls._read(path, **companions)
         return cls(
             config=read.config,
@@ -134,6 +146,11 @@ class FamilyModel:
             key_report=read.report,
             container=read.container,
         )
+
+    @classmethod
+    def _notify(cls, *, licensed: bool) -> None:
+        if cls.notice and licensed:
+            warnings.warn(cls.notice, stacklevel=3)
 
     @classmethod
     def _looks_published(cls, path: Path) -> bool:
@@ -154,6 +171,7 @@ class FamilyModel:
     @classmethod
     def _load_saved(cls, path: Path) -> Self:
         content = read_published(path, cls.family)
+        cls._notify(licensed=bool(content.config.get("licence")))
         config = cls.config_type.from_dict(content.config)
         network = cls.network_type(config)
         return cls(

@@ -94,6 +94,14 @@ class CellModel:
         """Give the tokenizer the weights were trained with."""
         return self._tokenizer
 
+    def with_tokenizer(self, tokenizer: Any) -> Self:
+        """Return the same weights behind another tokenizer, e.g. one that edits each cell."""
+        from copy import copy
+
+        other = copy(self)
+        other._tokenizer = tokenizer
+        return other
+
     @property
     def n_parameters(self) -> int:
         """Count the numbers in encoder and heads."""
