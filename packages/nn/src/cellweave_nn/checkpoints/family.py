@@ -106,11 +106,13 @@ class FamilyModel:
 
     def with_tokenizer(self, tokenizer: Any) -> Self:
         """Return the same weights behind another tokenizer, e.g. one that edits each cell."""
-        from copy import copy
-
-        other = copy(self)
-        other._tokenizer = tokenizer
-        return other
+        return type(self)(
+            config=self.config,
+            network=self.network,
+            tokenizer=tokenizer,
+            key_report=self.key_report,
+            container=self.container,
+        )
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -96,11 +96,13 @@ class CellModel:
 
     def with_tokenizer(self, tokenizer: Any) -> Self:
         """Return the same weights behind another tokenizer, e.g. one that edits each cell."""
-        from copy import copy
-
-        other = copy(self)
-        other._tokenizer = tokenizer
-        return other
+        return type(self)(
+            config=self.config,
+            tokenizer=tokenizer,
+            encoder=self.encoder,
+            heads=self.heads,
+            card=self.card,
+        )
 
     @property
     def n_parameters(self) -> int:
