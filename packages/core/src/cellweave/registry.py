@@ -23,7 +23,8 @@ __all__ = ["KNOWN_DISTRIBUTIONS", "Component", "Registry"]
 # What `pip install` would bring a name that no installed plugin offers: first part of the
 # component name to distribution. Third parties are found by people, not by this table.
 _OURS = (
-    "rna atac protein spatial metabolomics nn tasks glue maxfuse bindsc scmodal geneformer scgpt"
+    "rna atac protein spatial metabolomics nn tasks glue maxfuse bindsc scmodal geneformer "
+    "scgpt scbert"
 )
 KNOWN_DISTRIBUTIONS: Mapping[str, str] = {
     **{name: f"cellweave-{name}" for name in _OURS.split(" ")},

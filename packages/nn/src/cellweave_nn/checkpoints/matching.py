@@ -44,7 +44,7 @@ def renamed_by(patterns: Sequence[tuple[str, str]]) -> Callable[[str], str]:
     Parameters
     ----------
     patterns
-        Regular expression of a published start and our own, groups as ``\\1``.
+        Regular expression of a published start and our own, with groups as in ``re``.
     """
     compiled = [(re.compile(pattern), ours) for pattern, ours in patterns]
 

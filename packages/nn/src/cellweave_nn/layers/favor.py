@@ -65,6 +65,26 @@ class FavorAttention(nn.Module):
         """Attend within each cell."""
         return layout.map(self._attend, q, k, v)
 
+    def received(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, tags: Tags
+    ) -> torch.Tensor:
+        """Return ``(…, H)``: the weight that each token gets from all of its cell together.
+
+        With A the implied attention, row sums 1: Σ_i A_ij = φ(k_j)·Σ_i φ(q_i) / (φ(q_i)·Σφ(k)),
+        linear in length as attention itself.
+        """
+        return layout.map(self._received, q, k)
+
+    def _received(
+        self, q: torch.Tensor, k: torch.Tensor, is_token: torch.Tensor | None
+    ) -> torch.Tensor:
+        q_f, k_f = self._query_features(q), self._key_features(k, is_token)
+        norm = torch.einsum("blhm,bhm->blh", q_f, k_f.sum(1))
+        shares = q_f / norm.unsqueeze(-1)
+        if is_token is not None:
+            shares = shares.masked_fill(~is_token[:, :, None, None], 0.0)
+        return torch.einsum("blhm,bhm->blh", k_f, shares.sum(1))
+
     def _attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_token: torch.Tensor | None
     ) -> torch.Tensor:
