@@ -8,7 +8,7 @@ from scipy.spatial.distance import cdist
 from sklearn.metrics import silhouette_samples
 
 from cellweave.errors import ConfigError, DataError
-from cellweave.kernels import distances, neighbours
+from cellweave.kernels import distances, neighbours, silhouette
 from cellweave.kernels.distances import closer_counts
 from cellweave.kernels.neighbours import nearest
 from cellweave.kernels.silhouette import silhouette_widths
@@ -112,11 +112,14 @@ def test_approximate_search_finds_nearly_all(rng):
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, close)]) > 0.97
 
 
-def test_silhouette_equals_sklearn(rng):
-    x = rng.normal(size=(900, 10)) + 3
-    codes = rng.integers(0, 7, 900)
+@pytest.mark.parametrize("n", [900, 128, 2 * 1024 + 128 + 3])
+@pytest.mark.parametrize("most_sums", [1 << 26, 0])
+def test_silhouette_equals_sklearn(rng, monkeypatch, n, most_sums):
+    monkeypatch.setattr(silhouette, "_MOST_SUMS", most_sums)  # 0: every cell sums its own
+    x = rng.normal(size=(n, 10)) + 3
+    codes = rng.integers(0, 7, n)
     codes[0] = 7  # a label of one cell
-    np.testing.assert_allclose(silhouette_widths(x, codes), silhouette_samples(x, codes), atol=1e-6)
+    np.testing.assert_allclose(silhouette_widths(x, codes), silhouette_samples(x, codes), atol=1e-9)
 
 
 def test_bad_input_is_told():
