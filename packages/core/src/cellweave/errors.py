@@ -15,6 +15,7 @@ __all__ = [
     "ConfigError",
     "DataError",
     "IntegrityError",
+    "LicenceNotice",
     "MissingDependencyError",
     "NotFittedError",
     "NumericalError",
@@ -27,6 +28,10 @@ __all__ = [
     "closest",
     "one_of",
 ]
+
+
+class LicenceNotice(UserWarning):
+    """Say before files are read that their licence forbids some uses; the command line shows it."""
 
 
 class CellweaveError(Exception):

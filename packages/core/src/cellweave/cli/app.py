@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -22,8 +23,11 @@ from cellweave.cli import (
     commands_models,
     commands_plugins,
 )
-from cellweave.cli.output import fail
-from cellweave.errors import CellweaveError
+from cellweave.cli.output import fail, note
+from cellweave.errors import CellweaveError, LicenceNotice
+
+if TYPE_CHECKING:
+    from typing import TextIO
 
 __all__ = ["build_app", "main"]
 
@@ -47,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             # What mudata and its like say to programmers is no news to who runs a command.
             warnings.simplefilter("default" if debug else "ignore")
+            warnings.filterwarnings("always", category=LicenceNotice)
+            if not debug:
+                warnings.showwarning = _shown
             return _run(given)
     except KeyboardInterrupt:
         fail("Stopped. What was there before is intact.", as_json=as_json, kind="Interrupted")
@@ -68,6 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         fail(text, as_json=as_json, kind="Bug")
         return 1
+
+
+def _shown(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Show the text of a warning without the place in our code that it came from."""
+    note(str(message))
 
 
 def _run(arguments: list[str]) -> int:

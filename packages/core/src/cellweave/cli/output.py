@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from cellweave.records import Progress, ProgressCallback
 
-__all__ = ["fail", "say", "show_json", "show_progress", "show_table"]
+__all__ = ["fail", "note", "say", "show_json", "show_progress", "show_table"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SECONDS_BETWEEN_LINES = 15.0
@@ -41,6 +41,11 @@ def fail(text: str, *, as_json: bool, kind: str) -> None:
     if as_json:
         show_json({"error": {"kind": kind, "message": text}})
     sys.stderr.write(f"error: {clean(text)}\n")
+
+
+def note(text: str) -> None:
+    """Write one line to standard error that is no result and no error."""
+    sys.stderr.write(f"note: {clean(text)}\n")
 
 
 def show_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

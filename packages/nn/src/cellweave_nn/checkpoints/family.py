@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import torch
 
-from cellweave.errors import ConfigError
+from cellweave.errors import ConfigError, LicenceNotice
 from cellweave.records import Embedding, Provenance
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.checkpoints.embedding import by_length, embed_by_length, token_blocks
@@ -152,7 +152,7 @@ class FamilyModel:
     @classmethod
     def _notify(cls, *, licensed: bool) -> None:
         if cls.notice and licensed:
-            warnings.warn(cls.notice, stacklevel=3)
+            warnings.warn(cls.notice, LicenceNotice, stacklevel=3)
 
     @classmethod
     def _looks_published(cls, path: Path) -> bool:
