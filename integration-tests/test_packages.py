@@ -28,6 +28,7 @@ DISTRIBUTION_OF = {
     "leidenalg": "leidenalg",
     "spatialdata_io": "spatialdata-io",
     "scib_metrics": "scib-metrics",
+    "scvi": "scvi-tools",
     "pyimzml": "pyimzml",
     "_pytest": "pytest",
 }

@@ -8,6 +8,7 @@ from cellweave_tasks.cross_modality import CrossModalityTask
 from cellweave_tasks.generation import GenerationTask
 from cellweave_tasks.genes import GeneTask
 from cellweave_tasks.imputation import ImputationTask
+from cellweave_tasks.integration import IntegrationTask
 from cellweave_tasks.perturbation import PerturbationTask
 from cellweave_tasks.spatial import SpatialTask
 
@@ -58,6 +59,13 @@ class TestImputation(TaskSuite):
 
     def held_out_data(self):
         return programmes(seed=1)
+
+
+class TestIntegration(TaskSuite):
+    tags = frozenset({"transductive"})
+
+    def create(self, **arguments):
+        return IntegrationTask(**arguments)
 
 
 class TestSpatial(TaskSuite):

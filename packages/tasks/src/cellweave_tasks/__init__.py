@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from cellweave_tasks.genes import gene_folds as gene_folds
     from cellweave_tasks.imputation import ImputationTask as ImputationTask
     from cellweave_tasks.imputation import thinned as thinned
+    from cellweave_tasks.integration import IntegrationTask as IntegrationTask
     from cellweave_tasks.ontology import Ontology as Ontology
     from cellweave_tasks.perturbation import PerturbationTask as PerturbationTask
     from cellweave_tasks.perturbation_splits import unseen_context as unseen_context
@@ -34,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "GeneTask": "cellweave_tasks.genes",
         "GenerationTask": "cellweave_tasks.generation",
         "ImputationTask": "cellweave_tasks.imputation",
+        "IntegrationTask": "cellweave_tasks.integration",
         "Ontology": "cellweave_tasks.ontology",
         "PerturbationTask": "cellweave_tasks.perturbation",
         "SpatialTask": "cellweave_tasks.spatial",

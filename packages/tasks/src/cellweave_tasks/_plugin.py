@@ -31,6 +31,12 @@ def cellweave_tasks() -> Iterable[ComponentSpec]:
         summary="One modality from another: proteins or accessibility from RNA.",
     )
     yield ComponentSpec(
+        name="tasks.integration",
+        target="cellweave_tasks.integration:IntegrationTask",
+        summary="Do batches mix and types stay apart: any embedding beside HVG, PCA and Harmony.",
+        tags=frozenset({"transductive"}),
+    )
+    yield ComponentSpec(
         name="tasks.imputation",
         target="cellweave_tasks.imputation:ImputationTask",
         summary="Expression from few counts, scored on counts held out by thinning.",

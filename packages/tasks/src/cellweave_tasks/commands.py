@@ -18,11 +18,12 @@ __all__ = ["register"]
 Name = Annotated[str, typer.Argument(help="A task, e.g. annotation or tasks.annotation.")]
 Data = Annotated[str, typer.Argument(help="Labelled cells: h5ad, h5mu, zarr …")]
 SplitBy = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--split",
         help="fraction:0.2 · tiles:0.2 · group:KEY=NAME+NAME · unseen:KEY=0.2 · context:NAME · "
-        "perturbations · pairs:0",
+        "perturbations · pairs:0 · all; default: fraction:0.2, or all cells for a task that reads "
+        "no label before it scores",
     ),
 ]
 Test = Annotated[str | None, typer.Option("--test", help="Score on this file; no split.")]

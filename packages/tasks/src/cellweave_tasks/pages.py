@@ -14,7 +14,9 @@ from cellweave.reporting import Figure, Page, Section, Table
 from cellweave.reporting.numbers import format_number
 from cellweave_tasks.annotation import AnnotationTask
 from cellweave_tasks.cross_modality import CrossModalityTask
+from cellweave_tasks.embedding_pages import integration_figures
 from cellweave_tasks.features import labels_of
+from cellweave_tasks.integration import IntegrationTask
 from cellweave_tasks.perturbation import PerturbationTask
 from cellweave_tasks.spatial import SpatialTask
 
@@ -37,6 +39,7 @@ def task_page(task: Task, test: AnnData, scores: Scores, *, split: str) -> Page:
         SpatialTask: _labels,
         PerturbationTask: _responses,
         CrossModalityTask: _columns,
+        IntegrationTask: integration_figures,
     }
     draw = makers.get(type(task))
     figures = draw(task, test, scores) if draw else ()
@@ -51,7 +54,7 @@ def task_page(task: Task, test: AnnData, scores: Scores, *, split: str) -> Page:
         title=f"{component} on {test.n_obs:,} cells",
         verdict=_verdict(scores),
         headline=str(scores.summary.get("headline", "")),
-        sentences=(f"Split: {split}. Nothing of the test was in training.",),
+        sentences=(_about_split(task, split),),
         sections=tuple(sections),
         footer=scores.provenance.to_json() if scores.provenance else "",
     )
@@ -71,6 +74,12 @@ def bench_page(scores: Scores, *, task: str, split: str) -> Page:
         ),
         footer=scores.provenance.to_json() if scores.provenance else "",
     )
+
+
+def _about_split(task: Task, split: str) -> str:
+    if isinstance(task, IntegrationTask):
+        return f"Split: {split}. No label was read before it was scored."
+    return f"Split: {split}. Nothing of the test was in training."
 
 
 def _verdict(scores: Scores) -> Verdict:

@@ -20,7 +20,7 @@ from cellweave.evaluation.cells import joint
 from cellweave.evaluation.neighbours import within
 from cellweave.records import Score
 
-__all__ = ["RESOLUTIONS", "ClusterAgreement", "leiden", "neighbour_edges"]
+__all__ = ["RESOLUTIONS", "ClusterAgreement", "igraph_seed", "leiden", "neighbour_edges"]
 
 RESOLUTIONS = tuple(round(0.1 * i, 1) for i in range(1, 21))
 
@@ -42,7 +42,7 @@ def leiden(
     graph = Graph(n=n, edges=edges)
     found = []
     for resolution in resolutions:
-        with _igraph_seed(seed):
+        with igraph_seed(seed):
             parts = graph.community_leiden(
                 objective_function="modularity", resolution=resolution, n_iterations=2
             )
@@ -51,7 +51,7 @@ def leiden(
 
 
 @contextmanager
-def _igraph_seed(seed: int) -> Iterator[None]:
+def igraph_seed(seed: int) -> Iterator[None]:
     """Let igraph draw from a generator of ours, then from Python's, as it does by default."""
     import igraph
 

@@ -39,7 +39,8 @@ class TaskSuite(Suite):
     tags
         ``labels`` (predicts ``obs["cell_type"]``; must beat the commonest label), ``unseeded``
         (nothing is random), ``features`` (predicts for genes or conditions, not cells),
-        ``needs_truth`` (``predict`` needs the columns that ``fit`` needs).
+        ``needs_truth`` (``predict`` needs the columns that ``fit`` needs), ``transductive``
+        (reads no label before it scores, and may be scored on the cells of ``fit``).
     truth_columns
         Columns of ``obs`` that hold the answer.
     """
@@ -251,6 +252,21 @@ class TaskSuite(Suite):
         watched = observed(self.reference["task"].evaluate, self.held_out_data())
         require_unchanged(watched, "`evaluate`")
 
+    @needs_tag("transductive")
+    def test_labels_of_fit_do_not_matter(self) -> None:
+        """False labels in the cells of ``fit`` change nothing."""
+        cells = self.train_data()
+        order = np.random.default_rng(3).permutation(cells.n_obs)
+        for column in self.truth_columns:
+            cells.obs[column] = cells.obs[column].to_numpy()[order]
+        found = self.create().fit(cells).predict(self.unlabelled())
+        require(
+            digest_of(found.values) == digest_of(self.prediction.values),
+            f"Predictions change with {self.truth_columns} of the cells of `fit`: a task that is "
+            "scored on those cells must not read them.",
+        )
+
+    @unless_tag("transductive")
     def test_training_cells_are_refused(self) -> None:
         """Evaluating on the cells of ``fit`` is refused: it would flatter."""
         with refusal("Evaluation on the cells of `fit`"):

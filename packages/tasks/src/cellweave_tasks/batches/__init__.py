@@ -1,0 +1,1 @@
+"""Ways of taking batch effects out, each in its own file, imported when it is asked for."""
