@@ -33,8 +33,23 @@ def register(app: typer.Typer) -> None:
     )
 
 
-def load_inputs(files: list[str]) -> MuData:
-    """Read the files of a command; ``name=path`` names the modality."""
+def load_inputs(
+    files: list[str], *, lazily: bool | None = False, copies: int = 1, values: bool = True
+) -> MuData:
+    """Read the files of a command; ``name=path`` names the modality.
+
+    Parameters
+    ----------
+    files
+        Paths, some with a name before.
+    lazily
+        Whether matrices stay in the files until their cells are worked on; ``None`` decides by
+        whether ``copies`` of them fit into memory.
+    copies
+        How many times its matrices' size the command takes at its height.
+    values
+        Whether the matrices are needed at all.
+    """
     from cellweave.verbs.read import read
 
     named: dict[str, str | Path] = {}
@@ -45,7 +60,16 @@ def load_inputs(files: list[str]) -> MuData:
             named[name] = path
         else:
             plain.append(item)
-    return read(*plain, modalities=named or None)
+    if lazily is None:
+        lazily = _is_too_large([*plain, *map(str, named.values())], copies)
+    return read(*plain, modalities=named or None, lazily=lazily, values=values)
+
+
+def _is_too_large(paths: list[str], copies: int) -> bool:
+    """Tell whether the matrices of the files, ``copies`` times, exceed the free memory."""
+    from cellweave.data.lazy import can_be_lazy, free_memory, stored_bytes
+
+    return can_be_lazy() and copies * sum(map(stored_bytes, map(Path, paths))) > free_memory()
 
 
 def _read(files: Files, output: Output, as_json: Json = False) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cellweave.cli.commands_data import Files, load_inputs
-from cellweave.cli.options import Genes, Json, Output, Quiet, Seed, Settings
+from cellweave.cli.options import Genes, Json, OutOfCore, Output, Quiet, Seed, Settings
 from cellweave.cli.output import say, show_json, show_progress
 
 if TYPE_CHECKING:
     from cellweave.records import FeatureLinks
 
 __all__ = ["register"]
+
+# At their height, in sizes of the matrices that were read.
+_COPIES_TO_PREPARE = 7
+_COPIES_TO_TOKENIZE = 4
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +41,7 @@ def _prepare(
     ] = None,
     settings: Settings = None,
     seed: Seed = 0,
+    out_of_core: OutOfCore = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -47,7 +53,7 @@ def _prepare(
     from cellweave.verbs.read import write
 
     chosen = _settings_by_modality(config, settings or [])
-    mdata = load_inputs(files)
+    mdata = load_inputs(files, lazily=out_of_core, copies=_COPIES_TO_PREPARE)
     with show_progress(quiet=quiet) as progress:
         prepared = prepare(mdata, settings=chosen, seed=seed, progress=progress)
     write(prepared, output)
@@ -102,8 +108,10 @@ def _links(
     from cellweave.linking import write_links
     from cellweave.verbs.link import link
 
+    # Only correlations look at values; all other ways to link look at names.
+    mdata = load_inputs(files, values=method == "correlation")
     found = link(
-        load_inputs(files),
+        mdata,
         genes=genes,
         table=table,
         method=method,
@@ -144,6 +152,7 @@ def _tokenize(
     output: Output,
     modality: Annotated[str | None, typer.Option("--modality", help="Which modality.")] = None,
     settings: Settings = None,
+    out_of_core: OutOfCore = None,
     as_json: Json = False,
 ) -> None:
     """Turn cells into ragged tokens; write one .npz with offsets, ids and values."""
@@ -151,10 +160,10 @@ def _tokenize(
     from cellweave.errors import DataError, one_of
     from cellweave.plugins import get_plugin_manager
     from cellweave.records.component import ComponentKind
-    from cellweave.verbs.tokenize import tokenize
+    from cellweave.verbs.tokenize import tokenize_to
 
     spec = get_plugin_manager().registry(ComponentKind.TOKENIZER)[component].spec
-    mdata = load_inputs(files)
+    mdata = load_inputs(files, lazily=out_of_core, copies=_COPIES_TO_TOKENIZE)
     wanted = [modality] if modality else [m for m in spec.modalities if m in mdata.mod]
     if len(wanted) != 1 or wanted[0] not in mdata.mod:
         msg = (
@@ -162,14 +171,10 @@ def _tokenize(
             "Choose one with --modality."
         )
         raise DataError(msg)
-    tokens = tokenize(mdata.mod[wanted[0]], component, parameters=parse_settings(settings or []))
-    tokens.save(output)
-    summary = {
-        "output": str(output),
-        "cells": tokens.n_cells,
-        "tokens": len(tokens.ids),
-        "longest": int(tokens.lengths.max(initial=0)),
-    }
+    written = tokenize_to(
+        output, mdata.mod[wanted[0]], component, parameters=parse_settings(settings or [])
+    )
+    summary = {"output": str(output), **asdict(written)}
     if as_json:
         show_json(summary)
     else:

@@ -13,6 +13,7 @@ __all__ = [
     "Json",
     "LabelKey",
     "Links",
+    "OutOfCore",
     "Output",
     "Pairing",
     "Quiet",
@@ -36,6 +37,13 @@ Links = Annotated[
 ]
 Genes = Annotated[
     Path | None, typer.Option("--gtf", "--genes", help="GTF or gene coordinates, for distances.")
+]
+OutOfCore = Annotated[
+    bool | None,
+    typer.Option(
+        "--out-of-core/--in-memory",
+        help="Work through the cells in blocks, or hold them all; by default whichever fits.",
+    ),
 ]
 LabelKey = Annotated[str, typer.Option("--label-key", help="`obs` column of cell types.")]
 BatchKey = Annotated[str | None, typer.Option("--batch-key", help="`obs` column of batches.")]

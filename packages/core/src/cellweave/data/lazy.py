@@ -20,12 +20,20 @@ import scipy.sparse as sp
 from cellweave.data.untrusted import unreadable
 from cellweave.errors import MissingDependencyError
 from cellweave.joins import without_pulling
+from cellweave.preparing.blocks import is_lazy
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from mudata import MuData
 
-__all__ = ["blocks_of", "free_memory", "is_lazy", "lazy_columns", "read_lazily", "stored_bytes"]
+__all__ = [
+    "blocks_of",
+    "can_be_lazy",
+    "free_memory",
+    "lazy_columns",
+    "read_lazily",
+    "stored_bytes",
+]
 
 _BLOCK_BYTES = 32 << 20
 _BYTES_PER_VALUE = 8  # a float32 and an int32, once read
@@ -42,11 +50,6 @@ class _Rows:
     sparse: bool
 
 
-def is_lazy(matrix: Any) -> bool:
-    """Tell whether a matrix is a Dask array."""
-    return hasattr(matrix, "dask") and hasattr(matrix, "map_blocks")
-
-
 def blocks_of(adata: AnnData) -> Iterator[AnnData]:
     """Yield the cells of lazily read data in order, a block at a time, matrices in memory."""
     matrices = [m for m in (adata.X, *adata.layers.values()) if is_lazy(m)]
@@ -59,14 +62,16 @@ def blocks_of(adata: AnnData) -> Iterator[AnnData]:
         yield adata[int(start) : int(stop)].to_memory()
 
 
-def read_lazily(path: Path) -> AnnData | MuData:
-    """Read an h5ad, h5mu or zarr, matrices as Dask arrays."""
-    _require_dask(path)
+def read_lazily(path: Path, *, values: bool = True) -> AnnData | MuData:
+    """Read an h5ad, h5mu or zarr, matrices as Dask arrays; without ``values`` there are none."""
+    if values:
+        _require_dask(path)
     with _Opened(str(path)) as file:
         if "mod" not in file:
-            return _group(path, "", file)
+            return _group(path, "", file, values=values)
         order = list(file["mod"].attrs.get("mod-order", file["mod"]))
-        parts = {name: _group(path, f"mod/{name}/", file["mod"][name]) for name in order}
+        mods = file["mod"]
+        parts = {n: _group(path, f"mod/{n}/", mods[n], values=values) for n in order}
         return _together(parts, file)
 
 
@@ -79,10 +84,18 @@ def lazy_columns(path: Path, key: str, group: Any) -> Any:
     return _array(_Rows(str(path), key, n_features, sparse=True), _row_edges(indptr))
 
 
+def can_be_lazy() -> bool:
+    """Tell whether Dask is installed."""
+    return importlib.util.find_spec("dask") is not None
+
+
 def stored_bytes(path: Path) -> int:
-    """Return how many bytes the matrices in an HDF5 file or zarr folder unpack to."""
-    with _Opened(str(path)) as file:
-        return _unpacked(file)
+    """Return how many bytes the matrices in an HDF5 file or zarr folder unpack to; 0 for others."""
+    try:
+        with _Opened(str(path)) as file:
+            return _unpacked(file)
+    except Exception:  # noqa: BLE001 - another format, or damaged: its reader tells
+        return 0
 
 
 def free_memory() -> int:
@@ -122,7 +135,7 @@ class _Opened:
 
 
 def _require_dask(path: Path) -> None:
-    if importlib.util.find_spec("dask") is None:
+    if not can_be_lazy():
         msg = (
             f"Reading {str(path)!r} in blocks needs dask. "
             "Run: pip install 'cellweave-core[out-of-core]'."
@@ -130,7 +143,7 @@ def _require_dask(path: Path) -> None:
         raise MissingDependencyError(msg)
 
 
-def _group(path: Path, prefix: str, group: Any) -> AnnData:
+def _group(path: Path, prefix: str, group: Any, *, values: bool) -> AnnData:
     """Read one AnnData; ``prefix`` is where it lies in the file."""
     from anndata import AnnData as AnnDataClass
     from anndata import io
@@ -139,6 +152,8 @@ def _group(path: Path, prefix: str, group: Any) -> AnnData:
     parts = {n: _elements(group, n) for n in ("obsm", "varm", "obsp", "varp")}
     shape = (len(tables["obs"]), len(tables["var"]))
     made = AnnDataClass(None, **tables, **parts, shape=shape)
+    if not values:
+        return made
     if "X" in group:
         made.X = _lazy(path, f"{prefix}X", group["X"], shape)
     for name in group.get("layers", {}):
@@ -231,16 +246,10 @@ def _block(rows: _Rows, block_info: Any = None) -> sp.csr_matrix:
 
 
 def _unpacked(group: Any) -> int:
-    total = 0
-    for name in ("X", "data", "indices"):
-        if name in group and hasattr(group[name], "dtype"):
-            total += int(np.prod(group[name].shape)) * group[name].dtype.itemsize
-        elif name in group:
-            total += _unpacked(group[name])
-    for name in ("layers", "mod", "matrix"):
-        for item in group[name].values() if name in group else ():
-            if not hasattr(item, "dtype"):
-                total += _unpacked(item)
-            elif name == "layers" or (name == "matrix" and item.name.endswith(("data", "indices"))):
-                total += int(np.prod(item.shape)) * item.dtype.itemsize
+    """Add up X, layers and modalities; in Cell Ranger's h5, the one matrix."""
+    if hasattr(group, "dtype"):
+        return int(np.prod(group.shape)) * int(group.dtype.itemsize)
+    total = sum(_unpacked(group[n]) for n in ("X", "data", "indices", "matrix") if n in group)
+    for name in ("layers", "mod"):
+        total += sum(_unpacked(item) for item in group[name].values()) if name in group else 0
     return total

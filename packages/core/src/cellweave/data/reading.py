@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ def read(
     guess: Callable[[AnnData], str | None] | None = None,
     readers: Readers | None = None,
     lazily: bool = False,
+    values: bool = True,
 ) -> MuData:
     """Read files and folders into one MuData.
 
@@ -75,6 +77,9 @@ def read(
     lazily
         Leave ``X`` and ``layers`` of h5ad, h5mu, zarr and Cell Ranger's h5 in the files, as Dask
         arrays of CSR blocks of cells; other formats are read whole.
+    values
+        Whether ``X`` and ``layers`` are wanted at all; without them h5ad, h5mu and zarr give names
+        and tables only.
 
     Returns
     -------
@@ -93,7 +98,7 @@ def read(
     parts: dict[str, AnnData] = {}
     whole: MuData | None = None
     for source in sources:
-        found = _load(source, readers or {}, lazily=lazily)
+        found = _load(source, readers or {}, lazily=lazily, values=values)
         if not isinstance(found, Mapping):
             whole = found
             found = dict(found.mod)
@@ -166,18 +171,19 @@ def _source(path: str | Path, name: str | None) -> _Source:
 
 
 def _load(
-    source: _Source, readers: Readers, *, lazily: bool
+    source: _Source, readers: Readers, *, lazily: bool, values: bool
 ) -> Mapping[str, AnnData] | MuData:
     """Read one path; a key of ``""`` says that the modality is not known yet."""
     path = source.path
+    later = partial(read_lazily, values=values) if lazily or not values else None
     if is_zarr(path):
         check_zarr_before_reading(path)
-        return _parts_of(path, _guarded(path, read_lazily if lazily else _read_zarr))
+        return _parts_of(path, _guarded(path, later or _read_zarr))
     if _looks_like_hdf5(path):
         check_before_reading(path)
         kind = _guarded(path, _kind_of_hdf5)
         if kind in _HDF5_READERS:
-            return _parts_of(path, _guarded(path, read_lazily if lazily else _HDF5_READERS[kind]))
+            return _parts_of(path, _guarded(path, later or _HDF5_READERS[kind]))
         if kind == "10x":
             return read_tenx_h5(path, lazily=lazily)
     elif path.suffix.lower() in (".h5ad", ".h5mu"):

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellweave.errors import StateMismatchError, UnreadableFileError
-from cellweave.storage import atomic_folder, verify_or_raise, write_bytes
+from cellweave.errors import DataError, StateMismatchError, UnreadableFileError
+from cellweave.storage import atomic_file, atomic_folder, verify_or_raise, write_bytes
 
 __all__ = [
+    "ArrayPieces",
     "load_arrays",
     "load_state_folder",
     "read_json_record",
+    "save_array_pieces",
     "save_arrays",
     "save_state_folder",
     "write_json_record",
@@ -31,16 +36,58 @@ def save_arrays(
     path: str | Path, *, kind: str, arrays: dict[str, np.ndarray], meta: dict[str, Any]
 ) -> None:
     """Write arrays and JSON to one zip of ``.npy`` members; same content, same bytes."""
-    buffer = io.BytesIO()
+    pieces = {name: ArrayPieces.of(array) for name, array in arrays.items()}
+    save_array_pieces(path, kind=kind, arrays=pieces, meta=meta)
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayPieces:
+    """Hold an array that comes in pieces along its first axis, each made when it is written."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterable[np.ndarray]]
+
+    @classmethod
+    def of(cls, array: Any) -> ArrayPieces:
+        """Wrap an array in memory."""
+        whole = np.ascontiguousarray(array)
+        return cls(whole.dtype, whole.shape, lambda: (whole,))
+
+
+def save_array_pieces(
+    path: str | Path, *, kind: str, arrays: Mapping[str, ArrayPieces], meta: dict[str, Any]
+) -> None:
+    """Write as :func:`save_arrays` does, to the byte, with one piece in memory at a time."""
     header = {"kind": kind, "format": _FORMAT, "meta": meta}
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        atomic_file(path, kind=kind) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
         archive.writestr(zipfile.ZipInfo(_HEADER, _EPOCH), json.dumps(header, sort_keys=True))
         for name in sorted(arrays):
-            member = io.BytesIO()
-            array = np.asarray(arrays[name])
-            np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", _EPOCH), member.getvalue())
-    write_bytes(path, buffer.getvalue(), kind=kind)
+            _write_member(archive, f"{name}.npy", arrays[name])
+
+
+def _write_member(archive: zipfile.ZipFile, name: str, array: ArrayPieces) -> None:
+    if array.dtype.hasobject:
+        msg = f"{name!r} holds objects, which are not written. Turn them into text or numbers."
+        raise DataError(msg)
+    start = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(array.dtype),
+        "fortran_order": False,
+        "shape": array.shape,
+    }
+    np.lib.format.write_array_header_1_0(start, described)
+    info = zipfile.ZipInfo(name, _EPOCH)
+    n_bytes = array.dtype.itemsize * math.prod(array.shape)
+    info.file_size = len(start.getvalue()) + n_bytes  # tells the archive which header it needs
+    with archive.open(info, "w") as member:
+        member.write(start.getvalue())
+        for piece in array.pieces():
+            flat = np.ascontiguousarray(piece, dtype=array.dtype).ravel()
+            member.write(flat.view(np.uint8).data)
 
 
 def load_arrays(path: str | Path, *, kind: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

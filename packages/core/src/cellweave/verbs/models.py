@@ -18,22 +18,33 @@ if TYPE_CHECKING:
 __all__ = ["embed", "load"]
 
 
-def load(path: str | Path, *, family: str | None = None) -> Model:
+def load(
+    path: str | Path,
+    *,
+    family: str | None = None,
+    revision: str | None = None,
+    offline: bool = False,
+) -> Model:
     """Load a model folder of ours, or the files that a model's authors publish.
 
     Parameters
     ----------
     path
-        Folder or file as downloaded.
+        Folder or file as downloaded, or ``owner/name`` on the Hugging Face Hub where there is
+        nothing at such a path.
     family
         Registry name of the family; recognised from file names and headers when not given.
+    revision
+        Branch, tag or commit on the Hub.
+    offline
+        Take what the Hub's local cache holds and touch no network.
 
     Examples
     --------
     >>> import cellweave
     >>> model = cellweave.load("Geneformer-V2-104M")  # doctest: +SKIP
     """
-    path = Path(path)
+    path = _local(path, revision=revision, offline=offline)
     registry = get_plugin_manager().registry(ComponentKind.MODEL)
     if not path.exists():
         msg = f"There is nothing at {str(path)!r}. Give the folder or file as downloaded."
@@ -54,6 +65,18 @@ def load(path: str | Path, *, family: str | None = None) -> Model:
         f"Installed families: {one_of(registry)}. See `cellweave models` for what each needs."
     )
     raise UnreadableFileError(msg)
+
+
+def _local(path: str | Path, *, revision: str | None, offline: bool) -> Path:
+    """Return the path, or that of the fetched files when it names a model on the Hub."""
+    from cellweave.verbs.hub import fetch_model, is_hub_id
+
+    if not Path(path).exists() and is_hub_id(str(path)):
+        return fetch_model(str(path), revision=revision, offline=offline)
+    if revision is not None:
+        msg = f"revision is {revision!r} but {str(path)!r} is not 'owner/name' on the Hub."
+        raise UnreadableFileError(msg + " Leave it out for local files.")
+    return Path(path)
 
 
 def embed(

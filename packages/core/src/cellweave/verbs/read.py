@@ -20,6 +20,7 @@ def read(
     *paths: str | Path,
     modalities: Mapping[str, str | Path] | None = None,
     lazily: bool = False,
+    values: bool = True,
 ) -> MuData:
     """Read one or more files into a MuData.
 
@@ -37,6 +38,8 @@ def read(
         Leave the matrices of h5ad, h5mu, zarr and Cell Ranger's h5 in their files, as Dask arrays
         (needs the extra ``out-of-core``): :func:`cellweave.prepare` then works through them block
         by block, and :func:`cellweave.write` too.
+    values
+        Whether matrices are wanted at all; :func:`cellweave.link` mostly needs names alone.
 
     Examples
     --------
@@ -55,6 +58,7 @@ def read(
         guess=manager.guess_modality,
         readers=readers,
         lazily=lazily,
+        values=values,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cellweave.verbs.components import create
@@ -11,8 +12,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellweave.records import Tokens
+    from cellweave.tokenizing.streamed import TokenSummary
 
-__all__ = ["tokenize"]
+__all__ = ["tokenize", "tokenize_to"]
 
 
 def tokenize(
@@ -29,3 +31,28 @@ def tokenize(
     made = create("tokenizer", tokenizer, **dict(parameters or {}))
     tokens: Tokens = made.fit(adata).encode(adata)
     return tokens
+
+
+def tokenize_to(
+    path: str | Path,
+    adata: AnnData,
+    tokenizer: str,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+) -> TokenSummary:
+    """Fit the tokenizer on ``adata`` and write its tokens to an ``.npz``, block by block.
+
+    With data from ``cellweave.read(…, lazily=True)`` neither the cells nor their tokens need fit
+    into memory.
+
+    Examples
+    --------
+    >>> import cellweave
+    >>> cells = cellweave.read("atlas.h5ad", lazily=True)["rna"]  # doctest: +SKIP
+    >>> cellweave.verbs.tokenize.tokenize_to("tokens.npz", cells, "rna.rank")  # doctest: +SKIP
+    """
+    from cellweave.data.lazy import blocks_of
+    from cellweave.tokenizing.streamed import tokenize_to_file
+
+    made = create("tokenizer", tokenizer, **dict(parameters or {}))
+    return tokenize_to_file(made, lambda: blocks_of(adata), path)
