@@ -72,12 +72,12 @@ class HandModel:
         )  # fmt: skip
 
     def attention(self, adata):
-        """Every gene attends to gene 0 alone, where the cell has it; a cell's map has two heads."""
+        """Genes 10 to 14 attend to gene 0, where the cell has it; two heads, two blocks."""
         tokens = self.tokenizer.encode(adata)
         for i in range(tokens.n_cells):
             ids = tokens.ids[tokens.offsets[i] : tokens.offsets[i + 1]]
             weights = np.full((2, len(ids), len(ids)), 0.01)
-            weights[:, :, ids == 1] = 1.0
+            weights[:, np.isin(ids, np.arange(11, 16))[:, None] & (ids == 1)] = 1.0
             yield str(tokens.obs_names[i]), ids, (weights * 0, weights)
 
     def contextual_gene_embeddings(self, adata, *, batch_size=32, device="cpu"):
