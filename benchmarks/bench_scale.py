@@ -158,8 +158,8 @@ def main() -> None:
     threads = {k: v for k, v in os.environ.items() if k.endswith("_NUM_THREADS")}
     print(f"threads {threads}, load {os.getloadavg()[0]:.1f}, settings {options.set or 'default'}")
     print(
-        f"{'method':8} {'cells each':>10} {'wall min':>9} {'CPU min':>8} {'told':>6} {'peak GB':>8} "
-        f"{'before':>7} {'told':>6} {'exponent':>8} {'transfer':>8}  last step by stage"
+        f"{'method':8} {'cells each':>10} {'wall min':>9} {'CPU min':>8} {'told':>6} "
+        f"{'peak GB':>8} {'before':>7} {'told':>6} {'exponent':>8} {'transfer':>8}  last step by stage"
     )
     for method in options.methods.split(","):
         last = None

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from cellweave.errors import NumericalError
+from cellweave.weaving import link_agreement
 from cellweave_bindsc import bi_order_cca
 from cellweave_bindsc.biorder import BiOrderSettings
-from cellweave_bindsc.rules import Chosen, choose, link_agreement, rank_above_floor
+from cellweave_bindsc.rules import Chosen, choose, rank_above_floor
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ import scipy.sparse as sp
 
 from cellweave.errors import DataError
 from cellweave.records import Progress
-from cellweave.weaving import LinkedPair, linked_pair, product_svd, unit_rows
+from cellweave.weaving import LinkedPair, link_agreement, linked_pair, product_svd, unit_rows
 from cellweave_bindsc.biorder import BiOrder, BiOrderSettings, bi_order_cca
 from cellweave_bindsc.features import correlation_with
-from cellweave_bindsc.rules import Chosen, choose, link_agreement
+from cellweave_bindsc.rules import Chosen, choose
 from cellweave_bindsc.scaling import Scaling, fitted_scaling, scaled
 
 if TYPE_CHECKING:

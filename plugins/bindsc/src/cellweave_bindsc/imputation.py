@@ -26,7 +26,7 @@ def impute_features(
     features: Sequence[str] | None,
 ) -> np.ndarray:
     """Return features of ``target`` in the cells of ``source``, in the units of its ``X``."""
-    known = state.extra["keys"]
+    known = state.extra["bases"]
     for name in (source, target):
         if name not in known or name not in mdata.mod:
             msg = (

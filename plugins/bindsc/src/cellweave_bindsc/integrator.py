@@ -92,7 +92,13 @@ class BindSC:
         progress: ProgressCallback | None = None,
     ) -> Self:
         """Fit on prepared data and return ``self``; ``mdata`` is not changed."""
-        from cellweave.weaving import InputRules, cells_of, check_inputs, parse_use_rep
+        from cellweave.weaving import (
+            InputRules,
+            cells_of,
+            check_inputs,
+            one_per_pair,
+            parse_use_rep,
+        )
         from cellweave_bindsc.fitting import fit_all
         from cellweave_bindsc.outcome import result_of, state_of
 
@@ -109,7 +115,7 @@ class BindSC:
             m: cells_of(m, mdata.mod[m], use_rep=use_rep, batch_key=self.settings.batch_key)
             for m in sorted(mdata.mod)
         }
-        link = max(aligned, key=len)
+        (link,) = one_per_pair(aligned).values()
         fit = fit_all(mdata, cells, link, self.settings, progress)
         self._result = result_of(fit, self.settings)
         self._state = state_of(fit, self._result, self.settings)

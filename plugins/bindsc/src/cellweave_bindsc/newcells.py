@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.errors import DataError, closest, one_of
-from cellweave.weaving import LinkedPair
+from cellweave.errors import DataError
+from cellweave.weaving import Basis, LinkedPair, batch_codes, new_cells_problem
 from cellweave_bindsc.fitting import coordinates
 from cellweave_bindsc.scaling import Scaling, scaled
 
@@ -32,46 +32,31 @@ def place_new(mdata: MuData, state: ComponentState, settings: Settings) -> Mappi
 
 
 def _problem(name: str, adata: AnnData, state: ComponentState) -> str | None:
-    known = state.extra["keys"]
-    if name not in known:
-        return (
-            f"The fitted space has no modality {name!r}.{closest(name, known)} "
-            f"Expected some of: {one_of(known)}."
-        )
-    fitted = np.asarray(state.extra["feature_names"][name], dtype=str)
-    given = adata.var_names.to_numpy(dtype=str)
-    if not np.array_equal(fitted, given):
-        return (
-            f"mdata[{name!r}] has {len(given)} features that are not the {len(fitted)} fitted "
-            "ones in their order. Bring them into it: adata[:, fitted_names]."
-        )
-    if name == state.extra["other"]:
-        return _representation_problem(name, adata, state)
-    return None
-
-
-def _representation_problem(name: str, adata: AnnData, state: ComponentState) -> str | None:
-    key, width = state.extra["keys"][name], state.arrays[f"{name}/means"].shape[1]
-    values: np.ndarray = np.asarray(adata.obsm[key]) if key in adata.obsm else np.empty(())
-    if values.ndim != 2 or values.shape[1] != width or not np.isfinite(values).all():
-        return (
-            f"mdata[{name!r}].obsm[{key!r}] is missing, not finite or not of the {width} columns "
-            f"of the fit (found shape {values.shape}). Project the new cells onto the fitted "
-            "components."
-        )
-    return None
+    bases = {m: Basis.from_json(b) for m, b in state.extra["bases"].items()}
+    if name in bases:
+        fitted = np.asarray(state.extra["feature_names"][name], dtype=str)
+        given = adata.var_names.to_numpy(dtype=str)
+        if not np.array_equal(fitted, given):
+            return (
+                f"mdata[{name!r}] has {len(given)} features that are not the {len(fitted)} fitted "
+                "ones in their order. Bring them into it: adata[:, fitted_names]."
+            )
+        if name != state.extra["other"]:
+            return None  # linked values suffice, whatever its representation
+    return new_cells_problem(name, adata, bases)
 
 
 def _placed(name: str, adata: AnnData, state: ComponentState, settings: Settings) -> np.ndarray:
     arrays = state.arrays
-    batch = _batch(name, adata, state, settings)
+    batch = batch_codes(adata, settings.batch_key, state.extra["batches"][name])
     scaling = Scaling(means=arrays[f"{name}/linked_means"], spread=arrays[f"{name}/linked_spread"])
     linked = scaled(_pair(state).values(name, adata).copy(), batch, scaling)
     inputs = linked @ arrays[f"{name}/reduction"]
     if name == state.extra["other"]:
         means = arrays[f"{name}/means"]
         centre = np.vstack([means, means.mean(axis=0)])
-        own = np.asarray(adata.obsm[state.extra["keys"][name]], dtype=np.float32) - centre[batch]
+        key = state.extra["bases"][name]["key"]
+        own = np.asarray(adata.obsm[key], dtype=np.float32) - centre[batch]
         inputs = np.concatenate([inputs, own], axis=1)
     return coordinates(inputs @ arrays[f"{name}/loadings"], arrays["weights"])
 
@@ -87,14 +72,3 @@ def _pair(state: ComponentState) -> LinkedPair:
         weights=sp.csr_matrix(parts, shape=shape),
         names=np.asarray(extra["column_names"], dtype=str),
     )
-
-
-def _batch(name: str, adata: AnnData, state: ComponentState, settings: Settings) -> np.ndarray:
-    """Return the code of each cell's batch; ``-1``, the mean of all, for one not fitted."""
-    known = state.extra["batches"][name]
-    if settings.batch_key is None or settings.batch_key not in adata.obs:
-        return np.full(adata.n_obs, 0 if len(known) == 1 else -1)
-    at = {b: i for i, b in enumerate(known)}
-    names = adata.obs[settings.batch_key].to_numpy(dtype=str)
-    unique, codes = np.unique(names, return_inverse=True)
-    return np.array([at.get(str(b), -1) for b in unique])[codes]

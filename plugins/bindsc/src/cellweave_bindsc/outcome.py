@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellweave.errors import StateMismatchError
 from cellweave.records import ComponentState, IntegrationResult, Provenance
+from cellweave.weaving import advice_on_links, histories_of, json_settings, require_state
 from cellweave_bindsc.fitting import coordinates
 
 if TYPE_CHECKING:
@@ -41,26 +41,19 @@ def _provenance(settings: Settings) -> Provenance:
     return Provenance(
         component=_COMPONENT,
         version=importlib.metadata.version("cellweave-bindsc"),
-        parameters=settings.to_json(),
+        parameters=json_settings(settings),
         seed=settings.seed,
         versions={n: importlib.metadata.version(n) for n in ("numpy", "scipy")},
     )
 
 
 def _advice(fit: Fit, settings: Settings) -> list[str]:
-    who = f"{fit.pair.anchor!r} and {fit.pair.other!r}"
-    found = []
-    if fit.quality["linked_features"] < 8:
-        found.append(
-            f"Only {len(fit.pair.columns)} linked features join {who}. Add links (aliases, "
-            "complexes, pathways), or trust coarse types at most."
-        )
-    if fit.quality.get("link_z", 9.0) < 3:
-        found.append(
-            f"The links of {who} co-vary hardly more alike than shuffled links "
-            f"({fit.quality['link_z']:.1f} deviations; sound links reach 3 and more). Check gene "
-            "names, organism, genome build and the window of the links."
-        )
+    found = advice_on_links(
+        fit.pair.anchor,
+        fit.pair.other,
+        columns=len(fit.pair.columns),
+        link_z=fit.quality.get("link_z", np.inf),
+    )
     if fit.quality["last_change"] >= settings.tolerance:
         found.append(
             f"The transition matrix still changes by {fit.quality['last_change']:.1%} after "
@@ -97,7 +90,7 @@ def state_of(fit: Fit, result: IntegrationResult, settings: Settings) -> Compone
         "column_names": [str(n) for n in fit.pair.names],
         "obs_names": {m: [str(n) for n in p.cells.obs_names] for m, p in fit.places.items()},
         "feature_names": {m: [str(n) for n in p.feature_names] for m, p in fit.places.items()},
-        "keys": {m: p.cells.key for m, p in fit.places.items()},
+        "bases": {m: p.cells.basis.to_json() for m, p in fit.places.items()},
         "batches": {m: list(p.cells.batches) for m, p in fit.places.items()},
         "quality": dict(result.quality),
         "advice": list(result.advice),
@@ -105,7 +98,7 @@ def state_of(fit: Fit, result: IntegrationResult, settings: Settings) -> Compone
     }
     return ComponentState(
         component=_COMPONENT,
-        parameters=settings.to_json(),
+        parameters=json_settings(settings),
         arrays=arrays,
         extra=extra,
         provenance=result.provenance,
@@ -114,36 +107,21 @@ def state_of(fit: Fit, result: IntegrationResult, settings: Settings) -> Compone
 
 def check_state(state: ComponentState) -> None:
     """Refuse a state of another component, or one whose arrays are not all there."""
-    if state.component != _COMPONENT:
-        msg = (
-            f"This state is of component {state.component!r}. Expected {_COMPONENT!r}: load it "
-            "with the integrator that made it."
-        )
-        raise StateMismatchError(msg)
-    expected, found = set(state.extra.get("arrays", ())), set(state.arrays)
-    if expected != found or not expected:
-        msg = (
-            f"The bindSC state lacks {sorted(expected - found)} and has unknown "
-            f"{sorted(found - expected)}. Expected exactly the arrays it was saved with: save the "
-            "fitted integrator again."
-        )
-        raise StateMismatchError(msg)
+    require_state(state, _COMPONENT, method="bindSC")
 
 
 def result_from(state: ComponentState) -> IntegrationResult:
     """Rebuild the result from a checked state."""
     arrays, extra = state.arrays, state.extra
     assert state.provenance is not None
-    names = sorted(extra["keys"])
+    names = sorted(extra["bases"])
     return IntegrationResult(
         embeddings={m: arrays[f"{m}/embedding"] for m in names},
         obs_names={m: np.asarray(extra["obs_names"][m], dtype=str) for m in names},
         provenance=state.provenance,
         feature_embeddings={m: arrays[f"{m}/features"] for m in names},
         feature_names={m: np.asarray(extra["feature_names"][m], dtype=str) for m in names},
-        history={
-            k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")
-        },
+        history=histories_of(arrays),
         quality=extra["quality"],
         advice=tuple(extra["advice"]),
     )

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cellweave.weaving import standardised
-
-__all__ = ["Chosen", "choose", "link_agreement", "rank_above_floor"]
+__all__ = ["Chosen", "choose", "rank_above_floor"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,33 +57,8 @@ def rank_above_floor(sizes: np.ndarray, *, low: int = 10, high: int = 30) -> int
     return int(np.clip(above, min(low, len(sizes)), min(high, len(sizes))))
 
 
-def link_agreement(x: np.ndarray, z0: np.ndarray) -> tuple[float, float]:
-    """Return how alike linked features co-vary, and how far above shuffled links (deviations).
-
-    The first is the correlation of the two feature–feature correlation matrices off the diagonal.
-    """
-    if x.shape[1] < 4:
-        return float("nan"), float("nan")
-    a, b = _off_diagonal(x), _off_diagonal(z0)
-    real = float((a * b).sum())
-    rng = np.random.default_rng(0)
-    orders = [rng.permutation(x.shape[1]) for _ in range(20)]
-    chance = [float((a * b[np.ix_(o, o)]).sum()) for o in orders]
-    return real, (real - float(np.mean(chance))) / max(float(np.std(chance)), 1e-12)
-
-
 def _shares(x: np.ndarray, z0: np.ndarray, y: np.ndarray, rank: int) -> tuple[float, float]:
     axes = np.linalg.svd(np.linalg.qr(x, mode="r"), full_matrices=False)[2][:rank]
     held = np.linalg.svd(np.linalg.qr(y)[0].T @ z0, compute_uv=False)[:rank]
     total = max(float((z0**2).sum()), 1e-30)
     return float(((z0 @ axes.T) ** 2).sum()) / total, float((held**2).sum()) / total
-
-
-def _off_diagonal(values: np.ndarray) -> np.ndarray:
-    scaled = standardised(values)
-    matrix = (scaled.T @ scaled) / len(scaled)
-    outside = ~np.eye(len(matrix), dtype=bool)
-    matrix = np.where(outside, matrix - matrix[outside].mean(), 0)
-    size = np.linalg.norm(matrix)
-    unit: np.ndarray = matrix / (size if size > 0 else 1)
-    return unit

@@ -31,7 +31,7 @@ def fitted_scaling(values: np.ndarray, batch: np.ndarray) -> Scaling:
 
 
 def scaled(values: np.ndarray, batch: np.ndarray, scaling: Scaling) -> np.ndarray:
-    """Scale ``values`` in place and return them; batch ``-1`` takes the mean of all batches."""
+    """Scale ``values`` in place and return them; a batch beyond the last takes the mean of all."""
     centre = np.vstack([scaling.means, scaling.means.mean(axis=0)])
     if len(scaling.means) == 1:
         values -= centre[0]

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from cellweave.errors import ConfigError
+from cellweave.weaving import require_settings
 
 __all__ = ["Settings"]
 
@@ -43,13 +42,4 @@ class Settings:
             (self.max_iterations >= 1, f"max_iterations={self.max_iterations!r}: give at least 1."),
             (self.tolerance > 0, f"tolerance={self.tolerance!r}: give a positive number."),
         ]
-        problems = [text for holds, text in rules if not holds]
-        if problems:
-            raise ConfigError("bindSC cannot use these settings: " + " ".join(problems))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the arguments as JSON values."""
-        values = asdict(self)
-        if isinstance(self.use_rep, Mapping):
-            values["use_rep"] = dict(self.use_rep)
-        return values
+        require_settings("bindSC", rules)

@@ -11,10 +11,17 @@ import scipy.sparse as sp
 
 from cellweave.errors import DataError
 from cellweave.records import Progress
-from cellweave.weaving import batch_means, linked_pair, standardised, unit_rows
+from cellweave.weaving import (
+    batch_means,
+    link_agreement,
+    linked_pair,
+    one_per_pair,
+    standardised,
+    unit_rows,
+)
 from cellweave_maxfuse.cca import whitening
 from cellweave_maxfuse.cellmatches import CellMatches, match_cells
-from cellweave_maxfuse.initial import link_agreement, linked_space
+from cellweave_maxfuse.initial import linked_space
 from cellweave_maxfuse.joint import Joint, joint_space, linked_coordinates
 from cellweave_maxfuse.matching import SoftMatching
 from cellweave_maxfuse.metacells import averaging, metacells
@@ -98,7 +105,7 @@ def fit_all(
     progress: ProgressCallback | None,
 ) -> Fit:
     """Run MaxFuse on checked data."""
-    pairs = _pairs(links)
+    pairs = one_per_pair(links)
     total = len(cells) + len(pairs) * (settings.rounds + 1)
     report = _Reporter(progress, total)
     grounds: dict[str, _Ground] = {}
@@ -139,15 +146,6 @@ class _Reporter:
         if self._progress is not None:
             step = min(self._step, self._total)
             self._progress(Progress(stage=stage, step=step, total=self._total, metrics=metrics))
-
-
-def _pairs(links: tuple[FeatureLinks, ...]) -> dict[tuple[str, str], FeatureLinks]:
-    """Return the links by pair of modalities, names sorted; the first of several of one pair."""
-    turned = [k if k.source < k.target else k.reversed() for k in links if len(k)]
-    pairs: dict[tuple[str, str], FeatureLinks] = {}
-    for link in sorted(turned, key=lambda k: (k.source, k.target)):
-        pairs.setdefault((link.source, link.target), link)
-    return pairs
 
 
 def _rounds(settings: Settings) -> RoundSettings:

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellweave.weaving import product_svd, standardised, unit_rows
 
-__all__ = ["LinkedSpace", "link_agreement", "linked_space"]
+__all__ = ["LinkedSpace", "linked_space"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,35 +39,3 @@ def linked_space(left: np.ndarray, right: np.ndarray, n_components: int) -> Link
         right=unit_rows((v * scale).astype(np.float32)),
         sizes=s,
     )
-
-
-def link_agreement(
-    left: np.ndarray, right: np.ndarray, *, shuffles: int = 20
-) -> tuple[float, float]:
-    """Return how alike linked features co-vary in both modalities, and how far above chance.
-
-    The first is the correlation of the two feature–feature correlation matrices off the diagonal;
-    the second its distance from that of shuffled links, in deviations of the shuffles.
-    """
-    s = left.shape[1]
-    if s < 4:
-        return float("nan"), float("nan")
-    a, b = _off_diagonal(left), _off_diagonal(right)
-    real = float((a * b).sum())
-    rng = np.random.default_rng(0)
-    null = []
-    for _ in range(shuffles):
-        order = rng.permutation(s)
-        null.append(float((a * b[np.ix_(order, order)]).sum()))
-    spread = max(float(np.std(null)), 1e-12)
-    return real, (real - float(np.mean(null))) / spread
-
-
-def _off_diagonal(values: np.ndarray) -> np.ndarray:
-    scaled = standardised(values)
-    matrix = (scaled.T @ scaled) / len(scaled)
-    outside = ~np.eye(len(matrix), dtype=bool)
-    matrix = np.where(outside, matrix - matrix[outside].mean(), 0)
-    size = np.linalg.norm(matrix)
-    unit: np.ndarray = matrix / (size if size > 0 else 1)
-    return unit

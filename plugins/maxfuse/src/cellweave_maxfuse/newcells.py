@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellweave.errors import DataError, closest, one_of
+from cellweave.errors import DataError
 from cellweave.kernels.neighbours import nearest
+from cellweave.weaving import Basis, batch_codes, new_cells_problem
 from cellweave_maxfuse.fitting import placed
 from cellweave_maxfuse.spatial import Surroundings, composition_of
 
@@ -24,44 +25,17 @@ __all__ = ["place_new"]
 
 def place_new(mdata: MuData, state: ComponentState, settings: Settings) -> Mapping[str, np.ndarray]:
     """Return the coordinates of new cells by modality, in input order."""
-    problems = [p for m in mdata.mod if (p := _problem(m, mdata.mod[m], state))]
+    bases = {m: Basis.from_json(b) for m, b in state.extra["bases"].items()}
+    problems = [p for m in mdata.mod if (p := new_cells_problem(m, mdata.mod[m], bases))]
     if problems:
         raise DataError(" ".join(problems))
     return {m: _placed(m, mdata.mod[m], state, settings) for m in mdata.mod}
 
 
-def _problem(name: str, adata: AnnData, state: ComponentState) -> str | None:
-    known = state.extra["keys"]
-    if name not in known:
-        return (
-            f"The fitted space has no modality {name!r}.{closest(name, known)} "
-            f"Expected some of: {one_of(known)}."
-        )
-    key = known[name]
-    if key not in adata.obsm:
-        return (
-            f"mdata[{name!r}].obsm has no {key!r}, which the fit used; it has: "
-            f"{one_of(adata.obsm)}. Project the new cells onto the fitted components."
-        )
-    width = state.arrays[f"{name}/means"].shape[1]
-    values = np.asarray(adata.obsm[key])
-    if values.ndim != 2 or values.shape[1] != width:
-        return (
-            f"mdata[{name!r}].obsm[{key!r}] has shape {values.shape}; the fit had {width} "
-            "columns. Project the new cells onto the fitted components."
-        )
-    if not np.isfinite(values).all():
-        return (
-            f"mdata[{name!r}].obsm[{key!r}] holds NaN or infinity. Expected numbers: compute it "
-            "again or drop these cells."
-        )
-    return None
-
-
 def _placed(name: str, adata: AnnData, state: ComponentState, settings: Settings) -> np.ndarray:
     arrays = state.arrays
-    values = np.asarray(adata.obsm[state.extra["keys"][name]], dtype=np.float32)
-    batch = _batch(name, adata, state, settings)
+    values = np.asarray(adata.obsm[state.extra["bases"][name]["key"]], dtype=np.float32)
+    batch = batch_codes(adata, settings.batch_key, state.extra["batches"][name])
     means = arrays[f"{name}/means"]
     centre = np.vstack([means, means.mean(axis=0)])
     representation = values - centre[batch]
@@ -71,17 +45,6 @@ def _placed(name: str, adata: AnnData, state: ComponentState, settings: Settings
     found, _ = nearest(representation, fitted, k=min(settings.n_neighbors, len(fitted)))
     linked = arrays[f"{name}/linked"][found].mean(axis=1)
     return placed(representation, arrays[f"{name}/loadings"], arrays[f"{name}/shift"], linked)
-
-
-def _batch(name: str, adata: AnnData, state: ComponentState, settings: Settings) -> np.ndarray:
-    """Return the code of each cell's batch; one beyond the last for a batch that was not fitted."""
-    known = state.extra["batches"][name]
-    if settings.batch_key is None or settings.batch_key not in adata.obs:
-        return np.full(adata.n_obs, 0 if len(known) == 1 else len(known))
-    at = {b: i for i, b in enumerate(known)}
-    names = adata.obs[settings.batch_key].to_numpy(dtype=str)
-    unique, codes = np.unique(names, return_inverse=True)
-    return np.array([at.get(str(b), len(known)) for b in unique])[codes]
 
 
 def _with_surroundings(

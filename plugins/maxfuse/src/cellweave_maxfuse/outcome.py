@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellweave.errors import StateMismatchError
 from cellweave.records import ComponentState, IntegrationResult, Matches, Provenance
+from cellweave.weaving import histories_of, json_settings, require_state
 from cellweave_maxfuse.quality import advice_on
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _provenance(settings: Settings) -> Provenance:
     return Provenance(
         component=_COMPONENT,
         version=importlib.metadata.version("cellweave-maxfuse"),
-        parameters=settings.to_json(),
+        parameters=json_settings(settings),
         seed=settings.seed,
         versions={name: importlib.metadata.version(name) for name in libraries},
     )
@@ -70,7 +70,7 @@ def state_of(fit: Fit, result: IntegrationResult, settings: Settings) -> Compone
     extra = {
         "modalities": sorted(fit.places),
         "obs_names": {m: [str(n) for n in result.obs_names[m]] for m in fit.places},
-        "keys": {m: p.cells.key for m, p in fit.places.items()},
+        "bases": {m: p.cells.basis.to_json() for m, p in fit.places.items()},
         "batches": {m: list(p.cells.batches) for m, p in fit.places.items()},
         "matches": [[m.source, m.target] for m in result.matches],
         "surroundings": {
@@ -82,7 +82,7 @@ def state_of(fit: Fit, result: IntegrationResult, settings: Settings) -> Compone
     }
     return ComponentState(
         component=_COMPONENT,
-        parameters=settings.to_json(),
+        parameters=json_settings(settings),
         arrays=arrays,
         extra=extra,
         provenance=result.provenance,
@@ -105,21 +105,7 @@ def _place_arrays(place: Place, result: IntegrationResult, name: str) -> dict[st
 
 def check_state(state: ComponentState) -> None:
     """Refuse a state of another component, or one whose arrays are not all there."""
-    if state.component != _COMPONENT:
-        msg = (
-            f"This state is of component {state.component!r}. Expected {_COMPONENT!r}: load it "
-            "with the integrator that made it."
-        )
-        raise StateMismatchError(msg)
-    expected = set(state.extra.get("arrays", ()))
-    found = set(state.arrays)
-    if expected != found or not expected:
-        msg = (
-            f"The MaxFuse state lacks {sorted(expected - found)} and has unknown "
-            f"{sorted(found - expected)}. Expected exactly the arrays it was saved with: save the "
-            "fitted integrator again."
-        )
-        raise StateMismatchError(msg)
+    require_state(state, _COMPONENT, method="MaxFuse")
 
 
 def result_from(state: ComponentState) -> IntegrationResult:
@@ -132,9 +118,7 @@ def result_from(state: ComponentState) -> IntegrationResult:
         obs_names={m: np.asarray(n, dtype=str) for m, n in extra["obs_names"].items()},
         provenance=state.provenance,
         matches=matches,
-        history={
-            k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")
-        },
+        history=histories_of(arrays),
         quality=extra["quality"],
         advice=tuple(extra["advice"]),
     )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellweave.weaving import advice_on_links
+
 __all__ = ["PairQuality", "advice_on"]
 
-_FEW_COLUMNS = 8
-_CHANCE = 3.0
 _POOR_SCORE = 0.5
 _POOR_SHARE = 0.25
 _POOR_CORRELATION = 0.4
@@ -61,18 +61,7 @@ class PairQuality:
 def advice_on(pair: PairQuality) -> list[str]:
     """Return what is wrong with a pair and what to try; nothing when it looks sound."""
     who = f"{pair.left!r} and {pair.right!r}"
-    found = []
-    if pair.columns < _FEW_COLUMNS:
-        found.append(
-            f"Only {pair.columns} linked features join {who}. Add links (aliases, complexes, "
-            "pathways), or trust coarse types at most."
-        )
-    if pair.link_z < _CHANCE:
-        found.append(
-            f"The links of {who} co-vary hardly more alike than shuffled links "
-            f"({pair.link_z:.1f} deviations; sound links reach 3 and more). Check gene names, "
-            "organism, genome build and the window of the links."
-        )
+    found = advice_on_links(pair.left, pair.right, columns=pair.columns, link_z=pair.link_z)
     if pair.correlation < _POOR_CORRELATION:
         found.append(
             f"The first canonical correlation of {who} is {pair.correlation:.2f}: they share "

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-from cellweave.errors import ConfigError
+from cellweave.weaving import require_settings
 
 __all__ = ["Settings"]
 
@@ -38,16 +37,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be, all of it in one message."""
-        problems = [text for holds, text in self._rules() if not holds]
-        if problems:
-            raise ConfigError("MaxFuse cannot use these settings: " + " ".join(problems))
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the arguments as JSON values."""
-        values = asdict(self)
-        if isinstance(self.use_rep, Mapping):
-            values["use_rep"] = dict(self.use_rep)
-        return values
+        require_settings("MaxFuse", self._rules())
 
     def _rules(self) -> list[tuple[bool, str]]:
         at_least = {

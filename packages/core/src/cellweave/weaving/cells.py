@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cellweave.weaving.basis import Basis, basis_of
 from cellweave.weaving.checks import representation_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
-__all__ = ["Cells", "batch_means", "cells_of"]
+__all__ = ["Cells", "batch_codes", "batch_means", "cells_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +40,8 @@ class Cells:
         ``(n,)`` code of the batch in canonical order; all zero without batches.
     batches, means
         Names of the batches, and the ``(n_batches, k)`` means that were taken off.
-    key
-        The ``obsm`` key it was read from.
+    basis
+        The ``obsm`` key it was read from, and its axes.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Cells:
     batch: np.ndarray
     batches: tuple[str, ...]
     means: np.ndarray
-    key: str
+    basis: Basis
 
     def in_input_order(self, values: np.ndarray) -> np.ndarray:
         """Return canonical rows in the order of the input."""
@@ -80,7 +81,7 @@ def cells_of(
         batch=batch,
         batches=batches,
         means=means,
-        key=key,
+        basis=basis_of(adata, key),
     )
 
 
@@ -91,6 +92,20 @@ def batch_means(values: np.ndarray, batch: np.ndarray) -> np.ndarray:
     counts = np.maximum(np.bincount(batch, minlength=n_batches), 1)
     means: np.ndarray = (sums / counts[:, None]).astype(np.float32)
     return means
+
+
+def batch_codes(adata: AnnData, batch_key: str | None, known: Sequence[str]) -> np.ndarray:
+    """Return the code of each new cell's batch in ``known``.
+
+    A batch that was not fitted gets one code beyond the last; without batches all cells are of the
+    one there was.
+    """
+    if batch_key is None or batch_key not in adata.obs:
+        return np.full(adata.n_obs, 0 if len(known) == 1 else len(known))
+    at = {b: i for i, b in enumerate(known)}
+    unique, codes = np.unique(adata.obs[batch_key].to_numpy(dtype=str), return_inverse=True)
+    found: np.ndarray = np.array([at.get(str(b), len(known)) for b in unique])[codes]
+    return found
 
 
 def _codes(adata: AnnData, batch_key: str | None) -> tuple[np.ndarray, tuple[str, ...]]:

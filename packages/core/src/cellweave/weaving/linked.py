@@ -9,20 +9,20 @@ added up by themselves and subtracted on the log scale.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import scipy.sparse as sp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
 
     from cellweave.records import FeatureLinks
 
-__all__ = ["LinkedPair", "linked_pair"]
+__all__ = ["LinkedPair", "linked_pair", "one_per_pair"]
 
 _TOTAL = 1e4
 MAX_COLUMNS = 3000
@@ -80,6 +80,37 @@ def linked_pair(
         weights=few.matrix(signed=True)[:, columns],
         names=few.target_features[columns].astype(str),
     )
+
+
+def one_per_pair(links: Sequence[FeatureLinks]) -> dict[tuple[str, str], FeatureLinks]:
+    """Return all links by pair of modalities, names sorted; empty records are left out.
+
+    Several records of one pair (two kinds of evidence) are joined; of links that several of them
+    give the one of the largest weight is kept, the earlier where weights are equal.
+
+    Parameters
+    ----------
+    links
+        Links, restricted to the features of the data.
+    """
+    turned = [k if k.source < k.target else k.reversed() for k in links if len(k)]
+    groups: dict[tuple[str, str], list[FeatureLinks]] = {}
+    for link in sorted(turned, key=lambda k: (k.source, k.target)):
+        groups.setdefault((link.source, link.target), []).append(link)
+    return {pair: _joined(group) for pair, group in groups.items()}
+
+
+def _joined(group: Sequence[FeatureLinks]) -> FeatureLinks:
+    if len(group) == 1:
+        return group[0]
+    parts = {
+        name: np.concatenate([getattr(link, name) for link in group])
+        for name in ("rows", "cols", "weights", "signs", "evidence")
+    }
+    order = np.lexsort((-parts["weights"], parts["cols"], parts["rows"]))
+    code = parts["rows"][order] * np.int64(len(group[0].target_features)) + parts["cols"][order]
+    kept = order[np.unique(code, return_index=True)[1]]
+    return replace(group[0], **{name: values[kept] for name, values in parts.items()})
 
 
 def _turned(links: FeatureLinks) -> FeatureLinks:
