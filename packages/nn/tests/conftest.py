@@ -53,6 +53,12 @@ def adata():
     return make_cells()
 
 
+@pytest.fixture(scope="session")
+def some_cells():
+    """Give the function that makes such cells."""
+    return make_cells
+
+
 def make_cells(n=60, *, seed=0):
     import anndata
     import pandas as pd

@@ -178,30 +178,6 @@ def test_sigterm_stops_cleanly_at_the_end_of_a_step(cells, tmp_path):
     assert verify(places[0]) == []
 
 
-def test_two_ranks_equal_one(cells, tmp_path):
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert pretrain(config(cells, one)).finished
-    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(20000 + os.getpid() % 20000)}
-    ranks = [
-        launched(
-            config(cells, two),
-            tmp_path,
-            env=environment | {"WORLD_SIZE": "2", "RANK": str(r), "LOCAL_RANK": str(r)},
-        )
-        for r in range(2)
-    ]
-    for process in ranks:
-        process.communicate(timeout=120)
-        assert process.returncode == 0
-    np.testing.assert_allclose([x for _, x in losses(one)], [x for _, x in losses(two)], rtol=1e-5)
-    a, b = weights(one), weights(two)
-    for name in a:
-        torch.testing.assert_close(a[name], b[name], atol=2e-5, rtol=1e-3)
-    assert RunFolder(path=two).identity()["world size"] == 2
-    with pytest.raises(StateMismatchError, match="world size was 2 and is 1"):
-        pretrain(config(cells, two))
-
-
 @pytest.mark.parametrize(
     ("changes", "text"),
     [

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cellweave.verbs.components import available as available
     from cellweave.verbs.components import create as create
     from cellweave.verbs.evaluate import evaluate as evaluate
+    from cellweave.verbs.hub import push as push
     from cellweave.verbs.integrate import integrate as integrate
     from cellweave.verbs.link import link as link
     from cellweave.verbs.models import embed as embed
@@ -50,6 +51,7 @@ __getattr__, __dir__, _names = lazy_exports(
         "load": "cellweave.verbs.models",
         "pl": "cellweave.pl:",
         "prepare": "cellweave.verbs.prepare",
+        "push": "cellweave.verbs.hub",
         "read": "cellweave.verbs.read",
         "report": "cellweave.verbs.report",
         "testing": "cellweave.testing:",

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cellweave.errors import DataError
+from cellweave_nn.layers.kernels import FullAttention
 from cellweave_nn.layers.layout import Layout
 from cellweave_nn.layers.tags import Tags
 
@@ -25,15 +25,18 @@ __all__ = ["GenerativeAttention", "generative_attention"]
 
 
 class GenerativeAttention(nn.Module):
-    """Attend to known tokens and to oneself; needs ``Tags.known``."""
+    """Attend to known tokens and to oneself; without ``Tags.known`` all are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._all_known = FullAttention()
 
     def forward(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, tags: Tags
     ) -> torch.Tensor:
         """Attend within each cell."""
         if tags.known is None:
-            msg = "Generative attention needs `known` in the batch. Use a generative objective."
-            raise DataError(msg)
+            return self._all_known(q, k, v, layout, tags)
         return layout.map(generative_attention, q, k, v, tags.known)
 
 

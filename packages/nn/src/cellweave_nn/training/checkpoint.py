@@ -16,7 +16,16 @@ from cellweave.errors import IntegrityError, StateMismatchError
 from cellweave.storage import atomic_folder, verify
 from cellweave_nn.training.ema import AveragedWeights
 
-__all__ = ["Progressed", "latest_checkpoint", "load_checkpoint", "save_checkpoint", "strict_load"]
+__all__ = [
+    "Progressed",
+    "cut_checkpoints",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "place_of",
+    "progressed_state",
+    "save_checkpoint",
+    "strict_load",
+]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,22 +58,33 @@ def save_checkpoint(
     keep: int,
 ) -> Path:
     """Write one checkpoint, then remove all but the last ``keep``."""
-    place = folder / f"step-{progressed.step:09d}"
+    place = place_of(folder, progressed)
     with atomic_folder(place, kind="checkpoint") as temporary:
         save_file(_plain(model.state_dict()), temporary / "model.safetensors")
         save_file(_of_optimizer(model, optimizer), temporary / "optimizer.safetensors")
         if ema is not None:
             save_file(_plain(ema.weights), temporary / "ema.safetensors")
-        state = {
-            "step": progressed.step,
-            "cells": progressed.cells,
-            "tokens": progressed.tokens,
-            "scaler": progressed.scaler,
-        }
-        (temporary / "state.json").write_text(json.dumps(state, sort_keys=True))
+        text = json.dumps(progressed_state(progressed), sort_keys=True)
+        (temporary / "state.json").write_text(text)
+    cut_checkpoints(folder, keep)
+    return place
+
+
+def place_of(folder: Path, progressed: Progressed) -> Path:
+    """Say where the checkpoint of a step stands."""
+    return folder / f"step-{progressed.step:09d}"
+
+
+def progressed_state(progressed: Progressed) -> dict[str, Any]:
+    """Return what ``state.json`` holds."""
+    names = ("step", "cells", "tokens", "scaler")
+    return {name: getattr(progressed, name) for name in names}
+
+
+def cut_checkpoints(folder: Path, keep: int) -> None:
+    """Remove all but the last ``keep``."""
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
-    return place
 
 
 def latest_checkpoint(folder: Path) -> Path | None:

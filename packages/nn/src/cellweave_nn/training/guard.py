@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from cellweave.errors import CellweaveError, NumericalError
+from cellweave_nn.training.sharding import is_sharded, local
 
 if TYPE_CHECKING:
     from cellweave_nn.batch import TokenBatch
@@ -31,7 +32,8 @@ def check_loss(
         return
     wrong = [name for name, term in terms.items() if not bool(torch.isfinite(term))]
     parameter = _first_broken(model, gradients=False)
-    cells = _broken_cells(model, batch, names)
+    # One rank alone cannot run a sharded model: the others would have to take part.
+    cells = names if is_sharded(model) else _broken_cells(model, batch, names)
     msg = (
         f"The loss is {total.item()} at step {step} (terms: {', '.join(wrong) or 'total'}). "
         f"{_of_parameter(parameter, 'value')} {_of_cells(cells)} "
@@ -56,7 +58,7 @@ def check_gradients(model: nn.Module, norm: torch.Tensor, *, names: list[str], s
 def _first_broken(model: nn.Module, *, gradients: bool) -> str | None:
     for name, parameter in model.named_parameters():
         tensor = parameter.grad if gradients else parameter
-        if tensor is not None and not bool(torch.isfinite(tensor).all()):
+        if tensor is not None and not bool(torch.isfinite(local(tensor)).all()):
             return name
     return None
 

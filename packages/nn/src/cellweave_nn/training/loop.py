@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
 from cellweave.errors import ConfigError
 from cellweave.records import Progress, ProgressCallback
@@ -32,10 +31,14 @@ from cellweave_nn.training.checkpoint import (
 from cellweave_nn.training.ema import AveragedWeights
 from cellweave_nn.training.guard import check_gradients, check_loss
 from cellweave_nn.training.model import PretrainingModel
+from cellweave_nn.training.pace import Pace
 from cellweave_nn.training.randomness import derived_seed, generator_for, torch_seeded
 from cellweave_nn.training.run_folder import RunFolder
 from cellweave_nn.training.schedules import learning_rate
 from cellweave_nn.training.settings import TrainingSettings
+from cellweave_nn.training.sharded_checkpoint import load_sharded, save_sharded
+from cellweave_nn.training.sharding import is_sharded, shared_among, synced, whole
+from cellweave_nn.training.sinks import MetricSink, opened
 from cellweave_nn.training.source import DataOrder, TokenSource, prefetched, to_device
 from cellweave_nn.training.world import World
 
@@ -73,6 +76,8 @@ class Trainer:
         Called after each logged step.
     stop
         Asked after each step.
+    sinks
+        Where metrics go besides the run.
     """
 
     model: PretrainingModel
@@ -83,19 +88,21 @@ class Trainer:
     world: World = field(default_factory=World)
     progress: ProgressCallback | None = None
     stop: Callable[[], bool] = lambda: False
+    sinks: tuple[MetricSink, ...] = ()
     progressed: Progressed = field(default_factory=Progressed)
+    pace: Pace = field(default_factory=lambda: Pace(cells=0))
     ema: AveragedWeights | None = None
 
     def train(self) -> Trained:
         """Do the steps that are left, from the last checkpoint on."""
         self._check()
+        self._prepare_blocks()
+        shared = shared_among(self.model, self.world, self.settings)
         optimizer = make_optimizer(self.model, self.settings)
         if self.settings.ema:
             self.ema = AveragedWeights(self.model, self.settings.ema)
         self._resume(optimizer)
-        self._prepare_blocks()
         self.model.train()
-        wrapped = _wrapped(self.model, self.world)
         scaler = torch.amp.GradScaler("cuda", enabled=self.settings.precision == "fp16")
         if self.progressed.scaler:
             scaler.load_state_dict(self.progressed.scaler)
@@ -107,18 +114,20 @@ class Trainer:
             workers=self.settings.workers,
         )
         metrics: dict[str, float] = {}
-        for step in range(self.progressed.step, self.settings.steps):
-            begun = time.perf_counter()
-            cells = [training[order.cells(k)] for k in self._slots_of(step)]
-            metrics = self._step(step, wrapped, optimizer, scaler, batches, cells)
-            if self._is_due(step, self.settings.validate_every) and len(held_out):
-                metrics["validation_loss"] = self.validate(held_out)
-            stopping = self.world.any(self.stop())
-            self._log(step, metrics, time.perf_counter() - begun)
-            if stopping or self._is_due(step, self.settings.save_every):
-                self._save(optimizer, scaler)
-            if stopping:
-                return Trained(step=step + 1, finished=False, metrics=metrics)
+        self.pace = self._begun_pace()
+        with opened(self.sinks, self.progressed.step):
+            for step in range(self.progressed.step, self.settings.steps):
+                begun = time.perf_counter()
+                cells = [training[order.cells(k)] for k in self._slots_of(step)]
+                metrics = self._step(step, shared, optimizer, scaler, batches, cells)
+                if self._is_due(step, self.settings.validate_every) and len(held_out):
+                    metrics["validation_loss"] = self.validate(held_out)
+                stopping = self.world.any(self.stop())
+                self._log(step, metrics, time.perf_counter() - begun)
+                if stopping or self._is_due(step, self.settings.save_every):
+                    self._save(optimizer, scaler)
+                if stopping:
+                    return Trained(step=step + 1, finished=False, metrics=metrics)
         return Trained(step=self.settings.steps, finished=True, metrics=metrics)
 
     @torch.no_grad()
@@ -126,24 +135,28 @@ class Trainer:
         """Return the mean loss of held-out cells, corrupted the same way each time."""
         was_training = self.model.training
         self.model.eval()
-        losses = []
-        size = self.settings.cells_per_slot
-        for index, start in enumerate(range(0, len(held_out), size)):
-            if index % self.world.size != self.world.rank:
-                continue
-            batch = to_device(self.source.batch(held_out[start : start + size]), self.world.device)
+        total, count = 0.0, 0
+        size, ranks = self.settings.cells_per_slot, self.world.size
+        starts = range(0, len(held_out), size)
+        # Every rank takes as many turns, because a sharded model runs on all of them at once.
+        for turn in range(-(-len(starts) // ranks)):
+            index = min(turn * ranks + self.world.rank, len(starts) - 1)
+            rows = held_out[starts[index] : starts[index] + size]
+            batch = to_device(self.source.batch(rows), self.world.device)
             generator = generator_for(self.seed, "validation", index)
             with self._autocast():
                 terms = self.model(self.model.objective.corrupt(batch, generator))
-            losses.append(sum(term.item() for term in terms.values()))
+            if turn * ranks + self.world.rank < len(starts):
+                total += sum(term.item() for term in terms.values())
+                count += 1
         self.model.train(was_training)
-        mean = float(np.mean(losses)) if losses else 0.0
-        return self.world.mean([mean])[0]
+        total, counted = self.world.mean([total, count])
+        return total / counted
 
     def _step(
         self,
         step: int,
-        wrapped: nn.Module,
+        shared: nn.Module,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         batches: Iterator[Any],
@@ -159,12 +172,13 @@ class Trainer:
             batch = to_device(next(batches), self.world.device)
             tokens += batch.n_tokens
             last = index == len(cells) - 1
-            with _synced(wrapped, last=last), torch_seeded(self.seed, "dropout", slot):
+            with synced(shared, last=last), torch_seeded(self.seed, "dropout", slot):
                 corrupted = self.model.objective.corrupt(
                     batch, generator_for(self.seed, "corruption", slot)
                 )
-                with self._autocast():
-                    terms = wrapped(corrupted)
+                lengths = corrupted.batch.lengths
+                with self._autocast(), self.pace.slot(self.model, lengths):
+                    terms = shared(corrupted)
                 total = torch.stack(list(terms.values())).sum()
                 names = self.source.names(cells[index])
                 check_loss(
@@ -197,7 +211,7 @@ class Trainer:
     ) -> float:
         scaler.unscale_(optimizer)
         limit = self.settings.clip or float("inf")
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), limit))
         if not scaler.is_enabled():  # the scaler of fp16 skips such steps by itself
             names = self.source.names(np.concatenate(cells))
             check_gradients(self.model, norm, names=names, step=step)
@@ -255,49 +269,52 @@ class Trainer:
     def _resume(self, optimizer: torch.optim.Optimizer) -> None:
         place = latest_checkpoint(self.run.checkpoints) if self.run else None
         if place is not None:
-            self.progressed = load_checkpoint(
-                place, model=self.model, optimizer=optimizer, ema=self.ema
-            )
+            load = load_sharded if is_sharded(self.model) else load_checkpoint
+            self.progressed = load(place, model=self.model, optimizer=optimizer, ema=self.ema)
         if self.run and self.world.is_first:
             self.run.cut_metrics(self.progressed.step)
         self.world.barrier()
 
     def _save(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         self.progressed.scaler = scaler.state_dict() if scaler.is_enabled() else None
-        if self.run and self.world.is_first:
-            save_checkpoint(
-                self.run.checkpoints,
-                model=self.model,
-                optimizer=optimizer,
-                ema=self.ema,
-                progressed=self.progressed,
-                keep=self.settings.keep,
-            )
+        if self.run is None:
+            return
+        parts: dict[str, Any] = {
+            "model": self.model,
+            "optimizer": optimizer,
+            "ema": self.ema,
+            "progressed": self.progressed,
+            "keep": self.settings.keep,
+        }
+        if is_sharded(self.model):
+            save_sharded(self.run.checkpoints, world=self.world, **parts)
+        elif self.world.is_first:
+            save_checkpoint(self.run.checkpoints, **parts)
         self.world.barrier()
 
-    def _log(self, step: int, metrics: dict[str, float], seconds: float) -> None:
-        if not self._is_due(step, self.settings.log_every) or not self.world.is_first:
-            metrics.pop("tokens_in_step")
-            return
+    def _begun_pace(self) -> Pace:
         cells = self.settings.cells_per_slot * self.settings.slots_per_step
-        step_tokens = metrics.pop("tokens_in_step")
-        line = {
-            "step": step + 1,
-            **metrics,
-            "cells": self.progressed.cells,
-            "tokens": self.progressed.tokens,
-            "seconds": seconds,
-            "cells_per_second": cells / seconds,
-            "tokens_per_second": step_tokens / seconds,
-        }
+        if not self.world.is_first or (self.run is None and self.progress is None):
+            return Pace(cells=cells)
+        return Pace.measured(
+            cells=cells, device=self.world.device, precision=self.settings.precision
+        )
+
+    def _log(self, step: int, metrics: dict[str, float], seconds: float) -> None:
+        left = self.settings.steps - step - 1
+        paced = self.pace.step(seconds, tokens=metrics.pop("tokens_in_step"), left=left)
+        if not self._is_due(step, self.settings.log_every) or not self.world.is_first:
+            return
+        seen = {"cells": self.progressed.cells, "tokens": self.progressed.tokens}
+        line = {"loss": metrics["loss"], **paced, **metrics, **seen}
         if self.run:
-            self.run.add_metrics(line)
+            self.run.add_metrics({"step": step + 1, **line})
+        for sink in self.sinks:
+            sink.write(step + 1, line)
         if self.progress:
-            shown = {k: float(v) for k, v in line.items() if k != "step"}
-            report = Progress(
-                stage="train", step=step + 1, total=self.settings.steps, metrics=shown
-            )
-            self.progress(report)
+            shown = {k: float(v) for k, v in line.items()}
+            total = self.settings.steps
+            self.progress(Progress(stage="train", step=step + 1, total=total, metrics=shown))
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -314,16 +331,3 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
         eps=settings.eps,
         fused=True,
     )
-
-
-def _wrapped(model: PretrainingModel, world: World) -> nn.Module:
-    if world.size == 1:
-        return model
-    devices = [world.device] if world.device.type == "cuda" else None
-    return DistributedDataParallel(model, device_ids=devices, find_unused_parameters=True)
-
-
-def _synced(wrapped: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
-    if last or not isinstance(wrapped, DistributedDataParallel):
-        return nullcontext()
-    return wrapped.no_sync()

@@ -22,8 +22,11 @@ from cellweave_nn.models.folder import FolderConfig
 from cellweave_nn.training.loop import Trained, Trainer
 from cellweave_nn.training.model import PretrainingModel
 from cellweave_nn.training.randomness import torch_seeded
+from cellweave_nn.training.report import write_run_report
 from cellweave_nn.training.run_folder import RunFolder
 from cellweave_nn.training.settings import PretrainConfig
+from cellweave_nn.training.sharding import full_tensors, is_sharded
+from cellweave_nn.training.sinks import check_sinks, make_sinks
 from cellweave_nn.training.source import TokenSource, digest_of_tokens
 from cellweave_nn.training.world import World, joined_world
 
@@ -68,6 +71,7 @@ def pretrain(
         ``output`` then holds the run, and ``output/model`` the model when it is finished.
     """
     checked = config if isinstance(config, PretrainConfig) else load_config(config, PretrainConfig)
+    check_sinks(checked.sinks)
     with joined_world(checked.training.device) as world:
         run = RunFolder(path=checked.output)
         if not world.is_first:
@@ -144,10 +148,8 @@ def with_context(
     return replace(tokens, context=context), labels
 
 
-def finished_model(parts: Assembled, trainer: Trainer, trained: Trained) -> CellModel:
-    """Put the trained parts together; averaged weights where there are any."""
-    if trainer.ema is not None:
-        parts.model.load_state_dict(trainer.ema.weights)
+def finished_model(parts: Assembled, model: PretrainingModel, trained: Trained) -> CellModel:
+    """Put the trained parts together."""
     config = FolderConfig(
         encoder=parts.config.encoder,
         objectives=parts.config.objectives,
@@ -162,7 +164,7 @@ def finished_model(parts: Assembled, trainer: Trainer, trained: Trained) -> Cell
         config={
             "encoder": parts.config.encoder.name,
             **parts.config.encoder.parameters,
-            "parameters": sum(p.numel() for p in parts.model.parameters()),
+            "parameters": sum(p.numel() for p in model.parameters()),
             "objectives": ", ".join(o.name for o in parts.config.objectives.values()),
             "tokenizer": parts.config.tokenizer.name,
         },
@@ -178,8 +180,8 @@ def finished_model(parts: Assembled, trainer: Trainer, trained: Trained) -> Cell
     return CellModel(
         config=config,
         tokenizer=parts.tokenizer,
-        encoder=parts.model.encoder.cpu(),
-        heads=parts.model.heads.cpu(),
+        encoder=model.encoder.cpu(),
+        heads=model.heads.cpu(),
         card=card,
     )
 
@@ -191,21 +193,39 @@ def _train(
     progress: ProgressCallback | None,
     stop: Callable[[], bool],
 ) -> Trained:
+    config = parts.config
+    sinks = make_sinks(config.sinks, run.path, config.model_dump(mode="json"))
     trainer = Trainer(
         model=parts.model.to(world.device),
         source=parts.source,
-        settings=parts.config.training,
-        seed=parts.config.seed,
+        settings=config.training,
+        seed=config.seed,
         run=run,
         world=world,
         progress=progress,
         stop=stop,
+        sinks=sinks if world.is_first else (),
     )
     trained = trainer.train()
-    if trained.finished and world.is_first:
-        finished_model(parts, trainer, trained).save(run.model)
+    model = _with_last_weights(parts, trainer) if trained.finished else None
+    if model is not None and world.is_first:
+        finished_model(parts, model, trained).save(run.model)
+    if config.report and world.is_first:
+        write_run_report(run)
     world.barrier()
     return trained
+
+
+def _with_last_weights(parts: Assembled, trainer: Trainer) -> PretrainingModel:
+    """Return a whole model with the last weights, averaged ones where there are any."""
+    weights = trainer.ema.weights if trainer.ema else parts.model.state_dict()
+    if not is_sharded(parts.model):
+        parts.model.load_state_dict(weights)
+        return parts.model
+    encoder = parts.config.encoder
+    whole = PretrainingModel(build_encoder(encoder.name, encoder.parameters), parts.model.objective)
+    whole.load_state_dict(full_tensors(weights))
+    return whole
 
 
 def _identity(parts: Assembled, world: World) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 run.json         identity: configuration, data, seed, world size, version
 metrics.jsonl    one line a logged step
+report.html      curves, pace and record of the run
 checkpoints/     step-000000200/ …
 model/           the model folder, when the run is done
 """
@@ -46,6 +47,11 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def report(self) -> Path:
+        """The report, when the run has ended or stopped."""
+        return self.path / "report.html"
+
+    @property
     def record(self) -> Path:
         """What the run is."""
         return self.path / "run.json"
@@ -81,8 +87,16 @@ class RunFolder:
 
     def add_metrics(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(line, sort_keys=True) + "\n")
+        text = json.dumps(line, sort_keys=True) + "\n"
+        try:
+            with self.metrics.open("a") as file:
+                file.write(text)
+        except OSError as error:
+            msg = (
+                f"Cannot write to {str(self.metrics)!r}: {error.strerror}. Checkpoints are "
+                "untouched. Make room, then run the same command to go on."
+            )
+            raise UnwritableError(msg) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:

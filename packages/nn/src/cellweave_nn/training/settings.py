@@ -33,6 +33,9 @@ class TrainingSettings(ConfigModel):
     clip: float = Field(default=1.0, ge=0, description="Largest gradient norm; 0 for none.")
     ema: float = Field(default=0.0, ge=0, lt=1, description="Decay of averaged weights; 0: none.")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    parallel: Literal["ddp", "fsdp"] = Field(
+        default="ddp", description="What ranks hold: a copy of the model each, or a shard each."
+    )
     compile: bool = False
     activation_checkpointing: bool = False
     validation_fraction: float = Field(default=0.0, ge=0, lt=1)
@@ -81,11 +84,15 @@ class PretrainConfig(ConfigModel):
     )
     training: TrainingSettings = TrainingSettings()
     card: CardConfig = CardConfig()
+    sinks: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        default_factory=list, description="Where metrics go besides metrics.jsonl."
+    )
+    report: bool = Field(default=True, description="Whether to write report.html.")
     seed: int = 0
 
     def identity(self) -> dict[str, Any]:
         """Return everything that decides numbers, flat, by dotted name."""
-        values = self.model_dump(mode="json", exclude={"output", "card"})
+        values = self.model_dump(mode="json", exclude={"output", "card", "sinks", "report"})
         for name in ("save_every", "keep", "log_every", "workers"):
             values["training"].pop(name)
         return _flat(values)

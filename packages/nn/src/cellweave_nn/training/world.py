@@ -43,6 +43,14 @@ class World:
         """Tell whether the flag is set on any rank."""
         return flag if self.size == 1 else self.mean([float(flag)])[0] > 0
 
+    def said_by_first(self, text: str) -> str:
+        """Return the text that the first rank gave."""
+        if self.size == 1:
+            return text
+        said: list[Any] = [text]
+        dist.broadcast_object_list(said, src=0)
+        return str(said[0])
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         if self.size > 1:

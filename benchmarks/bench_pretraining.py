@@ -1,0 +1,275 @@
+"""A real pretraining, and what its embedding knows of cells it never saw.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_pretraining.py --data $CELLWEAVE_DATA [--quick]
+
+Every RNA set of the data folder in one vocabulary (human symbols; mouse genes by orthologue), or
+simulated cells without a folder. A fifth of the cells of every set is held out of everything.
+On each set a linear probe (logistic regression) and 15 nearest neighbours learn the labels from
+the training cells and name the held-out ones, from our embedding, from the same model before
+training, from 50 principal components and from the 2 000 most variable genes, the last two fitted
+to that set alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import os
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import anndata as ad
+import mudata
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import f1_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+from cellweave.datasets import simulate
+from cellweave_nn import PretrainConfig, load_model, pretrain
+
+# -------------------------------------------------------------------- cells
+
+
+def real_sets(root):
+    """Return raw or log-normalised RNA by name, in human symbols where they are known."""
+    rna = {
+        "cite": mudata.read_h5mu(root / "cite_pbmc10k_10x/cite_pbmc10k_10x.h5mu")["rna"],
+        "snare": mudata.read_h5mu(root / "snare_mouse_cortex/snare_mouse_cortex.h5mu")["rna"],
+        "mixology": ad.read_h5ad(root / "mixology_celllines/mixology_celllines.h5ad"),
+        "kang": ad.read_h5ad(root / "kang_ifnb_1975/kang_ifnb_1975.h5ad"),
+        "symphony": ad.read_h5ad(root / "pbmc_symphony_1200/pbmc_symphony_1200.h5ad"),
+        "pdac": ad.read_h5ad(root / "pdac_a_sc_and_st/pdac_a_scrna.h5ad"),
+        "visium": ad.read_h5ad(root / "visium_dlpfc_151510/visium_dlpfc_151510.h5ad"),
+    }
+    rna["mixology"] = rna["mixology"][rna["mixology"].obs["demuxlet_cls"] == "SNG"]
+    symbol = symbols(root / "vocab/cellxgene_genes_homo_sapiens.csv.gz")
+    human = orthologues(root / "vocab/human_mouse_orthologs_ensembl105.csv")
+    for name, adata in rna.items():
+        names = [symbol.get(v, v) for v in adata.var_names]
+        if name == "snare":
+            names = [human.get(v, v) for v in names]
+        rna[name] = plain(adata, names, logged=name in ("kang", "symphony"))
+    return rna
+
+
+def symbols(path):
+    with gzip.open(path, "rt") as file:
+        return {row[0]: row[1] for row in csv.reader(file)}
+
+
+def orthologues(path):
+    with path.open() as file:
+        return {row[1]: row[0] for row in csv.reader(file) if row[1]}
+
+
+def simulated_sets(n):
+    rna = simulate(n_cells=n, modalities=["rna"], n_types=12, batches=3, n_genes=1000)["rna"]
+    return {"simulated": plain(rna, list(rna.var_names), logged=False)}
+
+
+def plain(adata, names, *, logged):
+    """Return log-normalised values, labels, one column a name, genes of three cells or more."""
+    x = sp.csr_matrix(adata.X, dtype=np.float32)
+    if not logged:
+        depth = np.asarray(x.sum(1)).ravel()
+        x = sp.diags(1e4 / np.maximum(depth, 1)) @ x
+        x = x.log1p()
+    x = sp.csr_matrix(x, dtype=np.float32)
+    kept = ~pd.Index(names).duplicated() & (x.getnnz(0) >= 3)
+    made = ad.AnnData(x[:, kept], var=pd.DataFrame(index=np.array(names)[kept]))
+    made.obs["cell_type"] = adata.obs["cell_type"].astype("object").to_numpy()
+    return made[made.X.getnnz(1) >= 20].copy()
+
+
+def against_usual(adata, train):
+    """Divide by what each gene usually shows where it is seen, so that all genes are heard."""
+    x = adata.X
+    seen = np.maximum(x[train].getnnz(0), 1)
+    usual = np.asarray(x[train].sum(0)).ravel() / seen
+    return sp.csr_matrix(x @ sp.diags(1 / np.where(usual > 0, usual, 1.0)), dtype=np.float32)
+
+
+def divided(n, seed=0):
+    order = np.random.default_rng(seed).permutation(n)
+    return np.sort(order[n // 5 :]), np.sort(order[: n // 5])
+
+
+# -------------------------------------------------------------------- what an embedding knows
+
+
+def scores(train_x, train_y, test_x, test_y):
+    scale = StandardScaler().fit(train_x)
+    probe = LogisticRegression(max_iter=300, C=0.1).fit(scale.transform(train_x), train_y)
+    linear = probe.predict(scale.transform(test_x))
+    near = KNeighborsClassifier(15).fit(train_x, train_y).predict(test_x)
+    return (
+        np.mean(linear == test_y),
+        f1_score(test_y, linear, average="macro"),
+        np.mean(near == test_y),
+        f1_score(test_y, near, average="macro"),
+    )
+
+
+def variable(adata, train):
+    """Return scaled values of the 2 000 genes that vary most for their mean."""
+    x = adata.X.toarray()
+    mean, variance = x[train].mean(0), x[train].var(0)
+    bins = pd.qcut(mean, 20, labels=False, duplicates="drop")
+    spread = np.log(variance + 1e-9)
+    usual = pd.Series(spread).groupby(bins).transform("median").to_numpy()
+    best = np.argsort(usual - spread)[:2000]
+    scale = np.maximum(x[train][:, best].std(0), 1e-3)
+    return np.clip((x[:, best] - mean[best]) / scale, -10, 10)
+
+
+def normalised(x):
+    return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
+
+
+def compare(sets, splits, embeddings):
+    """Print a row a set and an embedding; return the means over sets."""
+    print(f"\n{'set':>10}{'held out':>10}{'types':>7}  {'embedding':<12}"
+          f"{'probe acc':>10}{'F1':>7}{'kNN acc':>9}{'F1':>7}")  # fmt: skip
+    rows = []
+    for name, adata in sets.items():
+        train, test = splits[name]
+        label = adata.obs["cell_type"].to_numpy()
+        counts = pd.Series(label[train]).value_counts()
+        enough = set(counts.index[counts >= 10])
+        train, test = (rows_[[y in enough for y in label[rows_]]] for rows_ in (train, test))
+        genes = variable(adata, splits[name][0])
+        pca = PCA(min(50, genes.shape[1]), random_state=0).fit(genes[splits[name][0]])
+        forms = {"HVG": genes, "PCA": pca.transform(genes)}
+        forms |= {k: normalised(v[name]) for k, v in embeddings.items()}
+        for form, x in forms.items():
+            found = scores(x[train], label[train], x[test], label[test])
+            rows.append((form, *found))
+            print(f"{name:>10}{len(test):>10}{len(enough):>7}  {form:<12}{found[0]:>10.3f}"
+                  f"{found[1]:>7.3f}{found[2]:>9.3f}{found[3]:>7.3f}", flush=True)  # fmt: skip
+    table = pd.DataFrame(rows).groupby(0, sort=False).mean()
+    print()
+    for form, found in table.iterrows():
+        print(f"{'mean':>10}{'':>17}  {form:<12}{found[1]:>10.3f}{found[2]:>7.3f}"
+              f"{found[3]:>9.3f}{found[4]:>7.3f}")  # fmt: skip
+
+
+# -------------------------------------------------------------------- pretraining
+
+
+def config_of(cells, output, arguments, **changes):
+    training = {
+        "steps": arguments.steps,
+        "cells_per_slot": arguments.cells,
+        "learning_rate": arguments.rate,
+        "warmup": min(50, arguments.steps // 10),
+        "floor": 0.02,
+        "validation_fraction": 0.02,
+        "save_every": 200,
+        "device": arguments.device,
+        "precision": arguments.precision,
+        **changes,
+    }
+    return PretrainConfig.model_validate(
+        {
+            "data": str(cells),
+            "output": str(output),
+            "tokenizer": {"name": "nn.nonzero", "parameters": {"limit": arguments.limit}},
+            "encoder": {
+                "name": "nn.transformer",
+                "parameters": {
+                    "width": arguments.width,
+                    "depth": arguments.depth,
+                    "heads": 4,
+                    "values": "continuous",
+                },
+            },
+            "objectives": {
+                "views": {
+                    "name": "nn.two_views",
+                    "weight": arguments.views,
+                    "parameters": {"left_out": arguments.left_out, "temperature": 0.1},
+                },
+                "gep": {"name": "nn.masked_value", "parameters": {"fraction": 0.3}},
+                "mvc": {"name": "nn.cell_conditioned"},
+            },
+            "training": training,
+        }
+    )
+
+
+def embedded(folder, cells, splits, sets, device):
+    model = load_model(folder)
+    found = model.embed(cells, batch_size=128, device=device).values
+    out, start = {}, 0
+    for name, adata in sets.items():
+        out[name] = found[start : start + adata.n_obs]
+        start += adata.n_obs
+    return out, model.n_parameters
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, default=os.environ.get("CELLWEAVE_DATA"))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--keep", type=Path, help="Folder for the run; a temporary one if not set.")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--cells", type=int, default=128)
+    parser.add_argument("--limit", type=int, default=256)
+    parser.add_argument("--width", type=int, default=128)
+    parser.add_argument("--depth", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--views", type=float, default=1.0)
+    parser.add_argument("--left-out", type=float, default=0.5)
+    parser.add_argument("--simulated", type=int, default=200_000)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", default="fp32")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.steps, arguments.cells, arguments.simulated = 20, 32, 2000
+        arguments.limit, arguments.data = 64, None
+    warnings.filterwarnings("ignore")
+    mudata.set_options(pull_on_update=False)
+    sets = (
+        real_sets(Path(arguments.data)) if arguments.data else simulated_sets(arguments.simulated)
+    )
+    splits = {name: divided(adata.n_obs) for name, adata in sets.items()}
+    parts = {k: ad.AnnData(against_usual(v, splits[k][0]), v.obs, v.var) for k, v in sets.items()}
+    cells = ad.concat(parts, join="outer", fill_value=0.0, index_unique="-")
+    cells.X = sp.csr_matrix(cells.X)
+    train = np.concatenate([np.isin(np.arange(v.n_obs), splits[k][0]) for k, v in sets.items()])
+    print(
+        f"{cells.n_obs} cells of {len(sets)} sets, {cells.n_vars} genes; {train.sum()} trained on"
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        place = arguments.keep or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        path = place / "cells.h5ad"
+        cells[train].write_h5ad(path)
+        # A rate of nothing leaves the weights where they start.
+        still = {"steps": 1, "warmup": 0, "learning_rate": 1e-30}
+        pretrain(config_of(path, place / "untrained", arguments, **still))
+        begun = time.perf_counter()
+        done = pretrain(
+            config_of(path, place / "run", arguments),
+            progress=lambda p: (
+                p.step % 50 or print(p.step, round(p.metrics["loss"], 4), flush=True)
+            ),
+        )
+        seconds = time.perf_counter() - begun
+        random, n = embedded(place / "untrained/model", cells, splits, sets, arguments.device)
+        ours, _ = embedded(place / "run/model", cells, splits, sets, arguments.device)
+        print(f"{n / 1e6:.1f} M parameters, {arguments.steps} steps of {arguments.cells} cells in "
+              f"{seconds / 60:.1f} min; last validation loss {done.metrics['validation_loss']:.3f}")  # fmt: skip
+        compare(sets, splits, {"random init": random, "ours": ours})
+
+
+if __name__ == "__main__":
+    main()
