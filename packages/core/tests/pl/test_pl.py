@@ -102,6 +102,12 @@ def test_ion_image_places_pixels():
     np.testing.assert_allclose(np.ma.filled(image, -1), [[1, 2], [3, -1]])
 
 
+def test_layout_of_cells_that_differ_by_rounding_alone_is_finite():
+    rng = np.random.default_rng(0)
+    points = (1.8 + 1e-6 * rng.normal(size=(200, 16))).astype("f4")
+    assert np.isfinite(pl.layout(points)).all()
+
+
 def test_layout_is_the_same_again_and_separates():
     points = np.r_[RNG.normal(size=(60, 8)), RNG.normal(size=(60, 8)) + 12]
     one, two = pl.layout(points, 3), pl.layout(points, 3)

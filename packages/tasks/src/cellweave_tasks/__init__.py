@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cellweave_tasks.splits import by_group as by_group
     from cellweave_tasks.splits import by_tiles as by_tiles
     from cellweave_tasks.splits import grouped_folds as grouped_folds
+    from cellweave_tasks.zeroshot import zero_shot as zero_shot
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -49,5 +50,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "unseen_context": "cellweave_tasks.perturbation_splits",
         "unseen_perturbations": "cellweave_tasks.perturbation_splits",
         "with_target": "cellweave_tasks.cross_modality",
+        "zero_shot": "cellweave_tasks.zeroshot",
     },
 )

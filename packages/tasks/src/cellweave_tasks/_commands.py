@@ -12,6 +12,8 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    from cellweave_tasks.commands import register as add
+    from cellweave_tasks.commands import register as add_tasks
+    from cellweave_tasks.commands_zeroshot import register as add_zeroshot
 
-    add(app)
+    add_tasks(app)
+    add_zeroshot(app)

@@ -33,7 +33,9 @@ def layout(embedding: np.ndarray, seed: int = 0, *, n_neighbors: int = 15) -> np
         raise DataError(msg)
     if len(points) < _FEWEST or points.shape[1] < 3:
         return _principal(points)
-    return _umap(points, seed, min(n_neighbors, len(points) - 1))
+    placed = _umap(points, seed, min(n_neighbors, len(points) - 1))
+    # Cells that differ by rounding alone, as of an untrained model, make UMAP divide by nothing.
+    return placed if np.isfinite(placed).all() else _principal(points)
 
 
 def _principal(points: np.ndarray) -> np.ndarray:

@@ -72,6 +72,7 @@ class Method:
     extra: str = ""
     needs_counts: bool = False
     from_genes: bool = False
+    needs_batches: bool = True
 
     def missing(self) -> list[str]:
         """Name the modules that are not installed."""
@@ -79,8 +80,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    "HVG": Method(target="plain:variable_genes", from_genes=True),
-    "PCA": Method(target="plain:principal_axes", from_genes=True),
+    "HVG": Method(target="plain:variable_genes", from_genes=True, needs_batches=False),
+    "PCA": Method(target="plain:principal_axes", from_genes=True, needs_batches=False),
     "harmony": Method(target="harmony:harmony", requires=("harmonypy",), extra="harmony"),
     "combat": Method(target="combat:combat", requires=("scanpy",), extra="combat", from_genes=True),
     "bbknn": Method(target="bbknn:bbknn", requires=("scanpy", "bbknn"), extra="bbknn"),
@@ -93,6 +94,7 @@ METHODS: dict[str, Method] = {
         extra="scvi",
         needs_counts=True,
         from_genes=True,
+        needs_batches=False,
     ),
     "sysvi": Method(target="sysvi:sysvi", requires=("scvi",), extra="scvi", from_genes=True),
 }
