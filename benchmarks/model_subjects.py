@@ -1,0 +1,256 @@
+"""What ``bench_models.py`` compares: each family at its published sizes, and the path beside it.
+
+Weights are random and written in the official format. Beside our model stand the plain padded
+network, from transformers or torch with the same tensors, and a tokenizer that loops over cells as
+the official one does.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import torch
+from torch import nn
+
+from cellweave.records import Tokens
+from cellweave_geneformer import GeneformerModel
+from cellweave_scfoundation import ScfoundationModel
+from cellweave_scgpt import ScgptModel
+
+__all__ = ["SUBJECTS", "Subject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One family at one size.
+
+    Parameters
+    ----------
+    model
+        Ours, read from the official format.
+    genes
+        Names that its tokenizer knows.
+    longest
+        Most tokens of a cell.
+    padded
+        Vectors of some cells by the plain padded network, as ``embed`` gives them.
+    ids_plainly
+        The official tokenizer's loop: the ids of each cell.
+    ours
+        Arguments of ``embed``.
+    obs
+        Columns of ``obs`` that the tokenizer needs.
+    """
+
+    model: Any
+    genes: list[str]
+    longest: int
+    padded: Callable[[Tokens], np.ndarray]
+    ids_plainly: Callable[[anndata.AnnData], Iterator[np.ndarray]]
+    ours: dict[str, Any] = field(default_factory=dict)
+    obs: dict[str, str] = field(default_factory=dict)
+
+
+def geneformer(
+    folder: Path, depth: int, width: int, heads: int, hidden: int, longest: int, n_ids: int
+) -> Subject:
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig(
+        vocab_size=n_ids, hidden_size=width, num_hidden_layers=depth, num_attention_heads=heads,
+        intermediate_size=hidden, max_position_embeddings=longest, hidden_act="relu",
+        pad_token_id=0,
+    )  # fmt: skip
+    reference = BertForMaskedLM(config).eval()
+    reference.save_pretrained(folder)
+    framed = n_ids == 20_275
+    special = ["<pad>", "<mask>"] + (["<cls>", "<eos>"] if framed else [])
+    genes = [f"ENSG{i:011}" for i in range(n_ids - len(special))]
+    ids = {name: i for i, name in enumerate([*special, *genes])}
+    (folder / "token_dictionary.json").write_text(json.dumps(ids))
+    medians = np.random.default_rng(1).lognormal(0, 1, len(genes))
+    (folder / "gene_median_dictionary.json").write_text(
+        json.dumps(dict(zip(genes, medians.tolist())))
+    )
+
+    def padded(tokens: Tokens) -> np.ndarray:
+        ids, _, is_token = tokens.padded(pad_id=0)
+        mask = torch.from_numpy(is_token.astype(np.int64))
+        out = reference.bert(
+            input_ids=torch.from_numpy(ids.astype(np.int64)),
+            attention_mask=mask,
+            output_hidden_states=True,
+        ).hidden_states[-2]
+        return (out[:, 0] if framed else masked_mean(out, mask)).numpy()
+
+    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
+        totals = np.asarray(adata.X.sum(1)).ravel()
+        for row, total in zip(adata.X, totals):
+            values = row.data / total * 10_000 / medians[row.indices]
+            yield row.indices[np.argsort(-values)][:longest] + len(special)
+
+    return Subject(
+        model=GeneformerModel.load(folder), genes=genes, longest=longest, padded=padded,
+        ids_plainly=plainly, ours={"layer": -1, "pooling": "cls" if framed else "cell"},
+    )  # fmt: skip
+
+
+def scgpt(
+    folder: Path, depth: int, width: int, heads: int, hidden: int, longest: int, n_ids: int
+) -> Subject:
+    layer = nn.TransformerEncoderLayer(width, heads, hidden, 0.0, batch_first=True)
+    reference = nn.TransformerEncoder(layer, depth).eval()
+    state = {f"transformer_encoder.{k}": v for k, v in reference.state_dict().items()}
+    state["encoder.embedding.weight"] = torch.randn(n_ids, width)
+    for stem, rows in (("linear1", 1), ("linear2", width)):
+        state[f"value_encoder.{stem}.weight"] = torch.randn(width, rows) * rows**-0.5
+        state[f"value_encoder.{stem}.bias"] = torch.zeros(width)
+    for stem in ("encoder.enc_norm", "value_encoder.norm"):
+        state |= {f"{stem}.weight": torch.ones(width), f"{stem}.bias": torch.zeros(width)}
+    torch.save(state, folder / "best_model.pt")
+    arguments = {"embsize": width, "nheads": heads, "d_hid": hidden, "nlayers": depth}
+    (folder / "args.json").write_text(json.dumps(arguments | {"max_seq_len": longest}))
+    genes = [f"GENE{i}" for i in range(n_ids - 3)]
+    (folder / "vocab.json").write_text(json.dumps({g: i for i, g in enumerate(genes)}))
+    model = ScgptModel.load(folder)
+
+    def padded(tokens: Tokens) -> np.ndarray:
+        ids, values, is_token = tokens.padded(pad_id=0, pad_value=-2.0)
+        rows = model.network.genes(torch.from_numpy(ids.astype(np.int64)))
+        rows = rows + model.network.values(torch.from_numpy(values))
+        return reference(rows, src_key_padding_mask=torch.from_numpy(~is_token))[:, 0].numpy()
+
+    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        for row in adata.X:
+            edges = np.quantile(row.data, np.linspace(0, 1, 50))
+            low, high = np.digitize(row.data, edges), np.digitize(row.data, edges, right=True)
+            np.ceil(rng.random(len(low)) * (high - low) + low)
+            kept = rng.choice(row.indices, min(row.nnz, longest - 1), replace=False)
+            yield np.concatenate([[n_ids - 2], np.sort(kept)])
+
+    return Subject(
+        model=model, genes=genes, longest=longest, padded=padded, ids_plainly=plainly,
+        ours={"normalise": False, "pooling": "cls"},
+    )  # fmt: skip
+
+
+def scfoundation(
+    folder: Path, depth: int, width: int, heads: int, hidden: int, longest: int, n_ids: int
+) -> Subject:
+    genes = [f"GENE{i}" for i in range(n_ids)]
+    every = anndata.AnnData(np.ones((1, n_ids), dtype=np.float32))
+    every.var_names = genes
+    made = ScfoundationModel.untrained(
+        every, depth=depth, width=width, heads=heads, hidden=hidden,
+        decoder_width=width * 2 // 3, decoder_depth=depth // 2, decoder_heads=heads * 2 // 3,
+    )  # fmt: skip
+    state = {published_name(k): v for k, v in made.network.state_dict().items()}
+    part = {"config": {}, "state_dict": {f"model.{k}": v for k, v in state.items()}}
+    torch.save({"cell": part}, folder / "models.ckpt")
+    (folder / "gene_index.tsv").write_text("\n".join(genes))
+    layers = nn.ModuleList(
+        nn.TransformerEncoderLayer(width, heads, hidden, batch_first=True) for _ in range(depth)
+    ).eval()
+    stem = "encoder.transformer_encoder."
+    layers.load_state_dict({k.removeprefix(stem): v for k, v in state.items() if stem in k})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = ScfoundationModel.load(folder)
+
+    def padded(tokens: Tokens) -> np.ndarray:
+        ids, values, is_token = tokens.padded(pad_id=103, pad_value=103.0)
+        network, mask = model.network, torch.from_numpy(~is_token)
+        x = network.values(torch.from_numpy(values))
+        x = x + network.places(torch.from_numpy(ids.astype(np.int64)))
+        for layer in layers:
+            x = layer(x, src_key_padding_mask=mask)
+        rows = []
+        for cell, n in zip(network.norm(x), tokens.lengths.tolist()):
+            body = cell[: n - 2]
+            rows.append(torch.cat([cell[n - 1], cell[n - 2], body.max(0)[0], body.mean(0)]))
+        return torch.stack(rows).numpy()
+
+    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
+        for row in adata.X:
+            counts = row.toarray().ravel()
+            total = counts.sum()
+            values = np.log1p(counts / total * 1e4).tolist()
+            values = torch.tensor([*values, 4.0, np.log10(total)])
+            yield torch.nonzero(values > 0).squeeze(1).numpy()
+
+    return Subject(
+        model=model, genes=genes, longest=longest, padded=padded, ids_plainly=plainly,
+        ours={"pooling": "all"},
+    )  # fmt: skip
+
+
+def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask.to(states.dtype).unsqueeze(-1)
+    return (states * weights).sum(1) / weights.sum(1)
+
+
+def published_name(name: str) -> str:
+    """Give a tensor of our scFoundation the name that its authors gave it."""
+    pairs = (
+        ("values.score.", "token_emb.mlp."),
+        ("values.mix.", "token_emb.mlp2."),
+        ("values.bins.", "token_emb.emb."),
+        ("values.mask.", "token_emb.emb_mask."),
+        ("values.pad.", "token_emb.emb_pad."),
+        ("places.", "pos_emb."),
+        ("decoder.narrow.", "decoder_embed."),
+        ("decoder.inner_norm.", "decoder.norm."),
+        ("decoder.norm.", "norm."),
+        ("decoder.out.", "to_final."),
+        ("norm.", "encoder.norm."),
+    )
+    for ours, theirs in pairs:
+        if name.startswith(ours):
+            return theirs + name.removeprefix(ours)
+    in_block = {
+        "attention.qkv.": "self_attn.in_proj_",
+        "attention.out.": "self_attn.out_proj.",
+        "feedforward.up.": "linear1.",
+        "feedforward.down.": "linear2.",
+    }
+    stem = "encoder.transformer_encoder."
+    if name.startswith("decoder."):
+        stem = "decoder.performer.net.layers."
+        name = name.removeprefix("decoder.")
+        in_block = {
+            "norm1.": "0.norm.",
+            "norm2.": "1.norm.",
+            "attention.kernel.": "0.fn.fast_attention.",
+            "attention.query.": "0.fn.to_q.",
+            "attention.key.": "0.fn.to_k.",
+            "attention.value.": "0.fn.to_v.",
+            "attention.out.": "0.fn.to_out.",
+            "feedforward.up.": "1.fn.fn.w1.",
+            "feedforward.down.": "1.fn.fn.w2.",
+        }
+    _, index, rest = name.split(".", 2)
+    for ours, theirs in in_block.items():
+        if rest.startswith(ours):
+            rest = theirs + rest.removeprefix(ours)
+            break
+    return f"{stem}{index}.{rest}"
+
+
+SUBJECTS: dict[str, tuple[Callable[..., Subject], tuple[int, ...]]] = {
+    "geneformer-v1-10m": (geneformer, (6, 256, 4, 512, 2048, 25_426)),
+    "geneformer-v2-104m": (geneformer, (12, 768, 12, 3072, 4096, 20_275)),
+    "geneformer-v2-316m": (geneformer, (18, 1152, 18, 4608, 4096, 20_275)),
+    "geneformer-tiny": (geneformer, (2, 32, 2, 64, 2048, 25_426)),
+    "scgpt-whole-human": (scgpt, (12, 512, 8, 512, 1200, 60_697)),
+    "scgpt-tiny": (scgpt, (2, 32, 2, 32, 1200, 60_697)),
+    "scfoundation": (scfoundation, (12, 768, 12, 3072, 4000, 19_264)),
+    "scfoundation-tiny": (scfoundation, (2, 48, 3, 64, 4000, 19_264)),
+}
