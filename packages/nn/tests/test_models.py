@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import anndata
@@ -18,11 +19,16 @@ from cellweave.errors import (
     UnknownComponentError,
 )
 from cellweave.storage import verify
+from cellweave_nn.adapt.cost import neighbour_accuracy
 from cellweave_nn.adapt.distil import distil
 from cellweave_nn.adapt.finetune import FinetuneConfig, finetune, macro_f1
 from cellweave_nn.adapt.lora import LoRALinear, add_lora, merge_lora
 from cellweave_nn.adapt.prune import head_importance, prune_heads
 from cellweave_nn.adapt.quantise import Int8Linear, cost_of, quantise
+from cellweave_nn.adapt.shrunk import remove_heads
+from cellweave_nn.layers.attention import SelfAttention
+from cellweave_nn.layers.layout import Padded
+from cellweave_nn.layers.tags import NO_TAGS
 from cellweave_nn.models.cell_model import load_model
 from cellweave_nn.models.folder import write_folder
 from cellweave_nn.tokenizers import NonzeroTokenizer
@@ -127,7 +133,7 @@ def test_a_config_names_components_and_nothing_else(model, tmp_path):
     config = json.loads((tmp_path / "changed" / "config.json").read_text())
     assert set(config) == {
         "kind", "format", "encoder", "objectives", "special", "labels", "seed", "version",
-        "provenance",
+        "provenance", "precision", "removed_heads",
     }  # fmt: skip
 
 
@@ -200,25 +206,80 @@ def test_macro_f1_by_hand():
 
 
 @pytest.mark.parametrize(("to", "least", "size"), [("int8", 0.99, 0.6), ("bf16", 0.999, 0.55)])
-def test_quantised_models_tell_their_cost(model, adata, to, least, size):
+def test_quantised_models_tell_their_cost_and_are_saved_small(
+    model, adata, tmp_path, to, least, size
+):
     small = quantise(model, to=to)
-    cost = cost_of(model, small, adata)
+    cost = cost_of(model, small, adata, label_key="cell_type")
     assert cost.lowest_cosine > least
     assert cost.bytes_after < size * cost.bytes_before
+    assert cost.accuracy_after == pytest.approx(cost.accuracy_before, abs=0.05)
     assert not any(isinstance(m, Int8Linear) for m in model.encoder.modules())
+    small.save(tmp_path / to)
+    again = load_model(tmp_path / to)
+    np.testing.assert_array_equal(again.embed(adata).values, small.embed(adata).values)
+    whole, kept = (
+        (f / "model.safetensors").stat().st_size
+        for f in (model_folder(model, tmp_path), tmp_path / to)
+    )
+    assert kept < 0.75 * whole
+    with pytest.raises(ConfigError, match=f"The model is {to} already"):
+        quantise(again)
+    settings = FinetuneConfig(model=tmp_path / to, data=tmp_path, label="a", output=tmp_path / "o")
+    with pytest.raises(ConfigError, match=f"is {to}, which cannot be trained"):
+        finetune(settings)
 
 
-def test_pruning_takes_the_heads_that_do_nothing_first(model, adata):
-    layer = model.encoder.stack.blocks[0].attention
-    with torch.no_grad():
-        layer.out.weight[:, : layer.head_width] = 0.0
+def test_pruned_heads_are_gone_and_the_rest_gives_what_zeroed_heads_give(model, adata, tmp_path):
+    """The independent path: the same heads silenced in a copy of full size."""
     importance = head_importance(model, adata)
     assert importance.shape == (2, 2)
-    assert importance[0, 0] == 0 < importance[0, 1]
-    pruned = prune_heads(model, adata, share=0.25)
-    assert cost_of(model, pruned, adata).lowest_cosine == pytest.approx(1.0, abs=1e-6)
+    pruned = prune_heads(model, adata, share=0.5)
+    removed = pruned.config.removed_heads
+    assert sum(map(len, removed.values())) == 2
+    zeroed = copy.deepcopy(model)
+    for name, heads in removed.items():
+        layer = zeroed.encoder.get_submodule(name)
+        assert heads == [int(importance[int(name.split(".")[2])].argmin())]
+        for head in heads:
+            with torch.no_grad():
+                layer.out.weight[:, head * layer.head_width : (head + 1) * layer.head_width] = 0.0
+    np.testing.assert_allclose(pruned.embed(adata).values, zeroed.embed(adata).values, atol=1e-6)
+    assert pruned.encoder.get_submodule(next(iter(removed))).qkv.weight.shape == (24, 16)
+    assert pruned.n_parameters < model.n_parameters
+    pruned.save(tmp_path / "pruned")
+    again = load_model(tmp_path / "pruned")
+    np.testing.assert_array_equal(again.embed(adata).values, pruned.embed(adata).values)
+    assert cost_of(model, again, adata, label_key="cell_type").accuracy_after > 0.9
+    small = quantise(again, to="bf16")
+    small.save(tmp_path / "both")
+    assert load_model(tmp_path / "both").config.removed_heads == removed
+    with pytest.raises(ConfigError, match="pruned or quantised already"):
+        prune_heads(again, adata, share=0.5)
     with pytest.raises(ConfigError, match=r"share is 1\.0"):
         prune_heads(model, adata, share=1.0)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_removing_heads_by_hand(fused):
+    torch.manual_seed(0)
+    layer = SelfAttention(12, 3, fused=fused)
+    x, layout = torch.randn(2, 5, 12), Padded(is_token=None)
+    parts = layer.project(x)
+    without = [t[..., [0, 2], :] for t in parts]
+    mixed = layer.kernel(*without, layout, NO_TAGS).flatten(-2)
+    columns = [*range(4), *range(8, 12)]
+    expected = mixed @ layer.out.weight[:, columns].T + layer.out.bias
+    remove_heads(layer, [1])
+    torch.testing.assert_close(layer(x, layout), expected)
+    with pytest.raises(ConfigError, match="At least one must stay"):
+        remove_heads(layer, [0, 1])
+
+
+def test_neighbours_name_cells_by_hand():
+    line = np.array([[1, 0.0], [1, 0.1], [1, 0.2], [0.0, 1], [0.1, 1], [1, 0.05]])
+    labels = np.array(["a", "a", "a", "b", "b", "b"])
+    assert neighbour_accuracy(line, labels, k=1) == pytest.approx(3 / 6)
 
 
 def test_a_student_learns_its_teacher(model, adata):

@@ -82,7 +82,12 @@ def distil(
     )
     losses = _train(teacher.encoder, student, source, settings, seed)
     config = teacher.config.model_copy(
-        update={"encoder": ComponentConfig(name=name, parameters=chosen), "objectives": {}}
+        update={
+            "encoder": ComponentConfig(name=name, parameters=chosen),
+            "objectives": {},
+            "precision": "fp32",
+            "removed_heads": {},
+        }
     )
     model = CellModel(config=config, tokenizer=teacher.tokenizer, encoder=student)
     return Distilled(model=model, losses=losses)

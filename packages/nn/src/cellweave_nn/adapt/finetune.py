@@ -7,6 +7,7 @@ out, so that no donor is on both sides.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,8 +31,10 @@ from cellweave_nn.training.loop import Trained, Trainer
 from cellweave_nn.training.model import PretrainingModel
 from cellweave_nn.training.pretrain import read_cells_of, with_context
 from cellweave_nn.training.randomness import derived_seed, torch_seeded
+from cellweave_nn.training.report import write_run_report
 from cellweave_nn.training.run_folder import RunFolder
 from cellweave_nn.training.settings import CardConfig, ObjectiveConfig, TrainingSettings
+from cellweave_nn.training.sinks import check_sinks, make_sinks
 from cellweave_nn.training.source import TokenSource, digest_of_tokens
 from cellweave_nn.training.world import World, joined_world
 
@@ -57,6 +60,10 @@ class FinetuneConfig(ConfigModel):
     group: str | None = Field(default=None, description="`obs` column held out as a whole.")
     training: TrainingSettings = TrainingSettings(steps=200, learning_rate=1e-3)
     card: CardConfig = CardConfig()
+    sinks: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
+        default_factory=list, description="Where metrics go besides metrics.jsonl."
+    )
+    report: bool = Field(default=True, description="Whether to write report.html.")
     seed: int = 0
 
 
@@ -80,6 +87,7 @@ def finetune(
     """Fine-tune a model; ``output/model`` then holds it, with its head."""
     checked = config if isinstance(config, FinetuneConfig) else load_config(config, FinetuneConfig)
     base = load_model(checked.model)
+    _check(checked, base)
     adata = read_cells_of(checked.data, checked.modality)
     tokens, labels = with_context(base.tokenizer.encode(adata), adata, [checked.label])
     names = labels.get(checked.label, [])
@@ -104,7 +112,19 @@ def finetune(
         if trained.finished and world.is_first:
             made.card = _card(made, checked, done, len(training), len(held_out))
             made.save(checked.output / "model")
+        if checked.report and world.is_first:
+            write_run_report(RunFolder(path=checked.output))
     return done
+
+
+def _check(config: FinetuneConfig, base: CellModel) -> None:
+    check_sinks(config.sinks)
+    if base.config.precision != "fp32":
+        msg = f"{str(config.model)!r} is {base.config.precision}, which cannot be trained. "
+        raise ConfigError(msg + "Fine-tune the model it was made from, then quantise that.")
+    if config.training.parallel == "fsdp":
+        msg = "Fine-tuning keeps a copy of the model on every rank. Set training.parallel to 'ddp'."
+        raise ConfigError(msg)
 
 
 def _prepared(base: CellModel, config: FinetuneConfig, n_labels: int) -> PretrainingModel:
@@ -142,8 +162,12 @@ def _train(
 ) -> Trained:
     run = RunFolder(path=config.output)
     source = TokenSource(tokens=tokens, special=dict(base.config.special), n_ids=base.n_ids)
-    with run.locked():
-        run.begin(_identity(config, tokens, world), config.model_dump(mode="json"))
+    values = config.model_dump(mode="json")
+    sinks = make_sinks(config.sinks, run.path, values) if world.is_first else ()
+    with run.locked() if world.is_first else nullcontext():
+        if world.is_first:
+            run.begin(_identity(config, tokens, world), values)
+        world.barrier()
         return Trainer(
             model=model.to(world.device),
             source=source,
@@ -153,13 +177,18 @@ def _train(
             world=world,
             progress=progress,
             stop=stop,
+            sinks=sinks,
         ).train()
+
+
+# What may change between a run and the one that goes on with it.
+_FREE = {"output", "card", "data", "training", "model", "sinks", "report"}
 
 
 def _identity(config: FinetuneConfig, tokens: Tokens, world: World) -> dict[str, Any]:
     keep_free = {"save_every", "keep", "log_every", "workers"}
     training = config.training.model_dump(mode="json", exclude=keep_free)
-    values = config.model_dump(mode="json", exclude={"output", "card", "data", "training", "model"})
+    values = config.model_dump(mode="json", exclude=_FREE)
     return {
         **values,
         **{f"training.{k}": v for k, v in training.items()},

@@ -14,6 +14,7 @@ from torch import nn
 import cellweave_nn
 from cellweave.errors import ConfigError, DataError
 from cellweave.records import Embedding, Provenance, Tokens
+from cellweave_nn.adapt.shrunk import reshaped
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.models.build import build_encoder, build_objectives, tokenizer_from_state
 from cellweave_nn.models.folder import (
@@ -121,6 +122,7 @@ class CellModel:
         content = read_folder(path)
         config = content.config
         encoder = build_encoder(config.encoder.name, config.encoder.parameters)
+        reshaped(encoder, removed_heads=config.removed_heads, precision=config.precision)
         heads = _heads_of(config, encoder)
         whole = nn.ModuleDict({"encoder": encoder, "heads": heads})
         strict_load(whole, content.weights, source=Path(path))

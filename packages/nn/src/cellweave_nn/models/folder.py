@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -36,6 +36,12 @@ class FolderConfig(ConfigModel):
     kind: str = _KIND
     format: int = FORMAT
     encoder: ComponentConfig
+    precision: Literal["fp32", "bf16", "int8"] = Field(
+        default="fp32", description="Of the encoder's weights."
+    )
+    removed_heads: dict[str, list[int]] = Field(
+        default_factory=dict, description="Attention layer to the heads that were pruned from it."
+    )
     objectives: dict[str, ObjectiveConfig] = Field(default_factory=dict)
     special: dict[str, int] = Field(default_factory=dict)
     labels: dict[str, list[str]] = Field(
