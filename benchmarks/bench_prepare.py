@@ -85,8 +85,8 @@ def child(source: str, output: str, way: str) -> None:
 
 def agreement(one: Path, other: Path) -> str:
     """Compare two prepared files block by block."""
-    with h5py.File(one) as a, h5py.File(other) as b:
-        a, b = a["mod/rna"], b["mod/rna"]
+    with h5py.File(one) as first, h5py.File(other) as second:
+        a, b = first["mod/rna"], second["mod/rna"]
         same = np.array_equal(a["var/highly_variable"][:], b["var/highly_variable"][:])
         pca = np.abs(a["obsm/X_pca"][:] - b["obsm/X_pca"][:]).max()
         largest = 0.0

@@ -1,52 +1,19 @@
 from __future__ import annotations
 
-import json
-
 import anndata as ad
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.sparse as sp
-from PIL import Image
 
 from cellweave.errors import ConfigError, DataError, MissingDependencyError, UnreadableFileError
 from cellweave.records import LinkRequest
-from cellweave_spatial import SpatialModality, link_features
-
-
-def write_visium(folder, *, header):
-    rng = np.random.default_rng(0)
-    counts = sp.csr_matrix(rng.poisson(1, (5, 4)))
-    barcodes = [f"BC{i}-1" for i in range(5)]
-    with h5py.File(folder / "filtered_feature_bc_matrix.h5", "w") as file:
-        group = file.create_group("matrix")
-        for key in ("data", "indices", "indptr"):
-            group[key] = getattr(counts, key)
-        group["shape"] = np.array([4, 5])
-        group["barcodes"] = np.array(barcodes, dtype="S")
-        features = group.create_group("features")
-        for key, values in {
-            "id": ["ENSG1", "ENSG2", "ENSG3", "ENSG4"],
-            "name": list("ABCD"),
-            "feature_type": ["Gene Expression"] * 4,
-            "genome": ["x"] * 4,
-        }.items():
-            features[key] = np.array(values, dtype="S")
-    place = folder / "spatial"
-    place.mkdir()
-    rows = [f"{b},{int(i != 2)},{i},{2 * i},{10 * i},{20 * i}" for i, b in enumerate(barcodes)]
-    head = "barcode,in_tissue,array_row,array_col,pxl_row_in_fullres,pxl_col_in_fullres"
-    name = "tissue_positions.csv" if header else "tissue_positions_list.csv"
-    (place / name).write_text("\n".join([head, *rows] if header else rows))
-    (place / "scalefactors_json.json").write_text(json.dumps({"tissue_hires_scalef": 0.5}))
-    Image.fromarray(np.full((8, 9, 3), 7, np.uint8)).save(place / "tissue_hires_image.png")
-    return counts
+from cellweave_spatial import SpatialModality, link_features, read_through_spatialdata
 
 
 @pytest.mark.parametrize("header", [True, False])
-def test_reads_a_visium_folder(tmp_path, header):
-    counts = write_visium(tmp_path, header=header)
+def test_reads_a_visium_folder(tmp_path, header, folders):
+    counts = folders.write_visium(tmp_path, header=header)
     adata = SpatialModality().read(tmp_path)
     assert adata.obs_names.tolist() == ["BC0-1", "BC1-1", "BC3-1", "BC4-1"]
     np.testing.assert_array_equal(adata.X.toarray(), counts.toarray()[[0, 1, 3, 4]])
@@ -56,10 +23,10 @@ def test_reads_a_visium_folder(tmp_path, header):
     assert slide["scalefactors"] == {"tissue_hires_scalef": 0.5}
 
 
-def test_damaged_folders_are_named(tmp_path):
+def test_damaged_folders_are_named(tmp_path, folders):
     with pytest.raises(UnreadableFileError, match="of no known technology"):
         SpatialModality().read(tmp_path)
-    write_visium(tmp_path, header=True)
+    folders.write_visium(tmp_path, header=True)
     (tmp_path / "spatial" / "tissue_hires_image.png").write_bytes(b"not an image")
     with pytest.raises(UnreadableFileError, match=r"tissue_hires_image\.png"):
         SpatialModality().read(tmp_path)
@@ -73,10 +40,9 @@ def test_damaged_folders_are_named(tmp_path):
 
 
 def test_other_technologies_need_the_extra(tmp_path, monkeypatch):
-    (tmp_path / "experiment.xenium").write_text("{}")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'cellweave-spatial\[io\]'"):
-        SpatialModality().read(tmp_path)
+        read_through_spatialdata(tmp_path, "stereoseq")
 
 
 def genes(names, **columns):

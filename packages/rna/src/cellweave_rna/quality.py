@@ -128,9 +128,7 @@ def _top_share(counts: sp.csr_matrix, top: int) -> np.ndarray:
     return 100 * np.divide(part, total, out=share, where=total > 0)
 
 
-def _doublet_scores(
-    adata: AnnData, counts: Any, batches: np.ndarray, seed: int
-) -> np.ndarray:
+def _doublet_scores(adata: AnnData, counts: Any, batches: np.ndarray, seed: int) -> np.ndarray:
     import scanpy as sc
     from anndata import AnnData as AnnDataClass
 

@@ -105,9 +105,7 @@ def _foretold(mean: np.ndarray, variance: np.ndarray, span: float) -> np.ndarray
     return expected
 
 
-def _batch_moments(
-    counts: Any, codes: np.ndarray, n: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _batch_moments(counts: Any, codes: np.ndarray, n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and variance (ddof 1), ``(n_batches, n_genes)``."""
     sums = sum_over_blocks(
         partial(_sums, n_batches=len(n)), counts, codes, shape=(2 * len(n), counts.shape[1])

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from cellweave_spatial.patches import image_patches as image_patches
     from cellweave_spatial.preparation import SpatialSettings as SpatialSettings
     from cellweave_spatial.technology import technology_label as technology_label
+    from cellweave_spatial.through_spatialdata import (
+        read_through_spatialdata as read_through_spatialdata,
+    )
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -31,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "link_features": "cellweave_spatial.links",
         "local_density": "cellweave_spatial.neighbourhood",
         "neighbourhood_composition": "cellweave_spatial.neighbourhood",
+        "read_through_spatialdata": "cellweave_spatial.through_spatialdata",
         "spatial_graph": "cellweave_spatial.graphs",
         "technology_label": "cellweave_spatial.technology",
     },

@@ -20,7 +20,7 @@ _NOT_A_GENE = re.compile(r"^(?:m/?z[-_ :]?)?\d+(?:\.\d+)?$|^.+[:_-]\d+[-_]\d+$",
 
 
 class SpatialModality:
-    """Read Visium folders (others through spatialdata-io), prepare, and link by gene."""
+    """Read Visium, Xenium, CosMx and MERSCOPE folders, prepare, and link by gene."""
 
     name = "spatial"
     representation = "X_pca"

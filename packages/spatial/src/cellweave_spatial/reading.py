@@ -1,15 +1,17 @@
-"""Read what a spatial technology writes: Visium here, the others through spatialdata-io."""
+"""Read the folder that a spatial technology writes, known by its files; Visium's is read here."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cellweave.errors import DataError, MissingDependencyError, UnreadableFileError
+from cellweave.data.tenx import read_tenx_h5
+from cellweave.errors import DataError, UnreadableFileError
+from cellweave_spatial.technologies import read_cosmx, read_merscope, read_xenium
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +25,12 @@ _POSITIONS = ("tissue_positions.parquet", "tissue_positions.csv", "tissue_positi
 _POSITION_COLUMNS = [
     "barcode", "in_tissue", "array_row", "array_col", "pxl_row_in_fullres", "pxl_col_in_fullres",
 ]  # fmt: skip
-# Sign in the folder to the reader of spatialdata-io.
-_SIGNS = {
-    "experiment.xenium": "xenium",
-    "*_exprMat_file.csv*": "cosmx",
-    "cell_by_gene.csv": "merscope",
+# Sign in the folder to the reader of its technology.
+_SIGNS: Mapping[str, Callable[[Path], AnnData]] = {
+    "experiment.xenium": read_xenium,
+    "*_exprMat_file.csv": read_cosmx,
+    "*_exprMat_file.csv.gz": read_cosmx,
+    "cell_by_gene.csv": read_merscope,
 }
 
 
@@ -38,13 +41,18 @@ def read(path: Path) -> AnnData:
         raise UnreadableFileError(msg)
     if (path / "spatial" / "scalefactors_json.json").exists():
         return read_visium(path)
-    for sign, technology in _SIGNS.items():
+    for sign, reader in _SIGNS.items():
         if any(path.glob(sign)):
-            return _through_spatialdata(path, technology)
+            return reader(path)
+    bins = sorted(str(p) for p in path.glob("binned_outputs/square_*"))
+    if bins:
+        msg = f"{str(path)!r} is Visium HD. Give the folder of one bin size: {', '.join(bins)}."
+        raise UnreadableFileError(msg)
     found = sorted(p.name for p in path.iterdir())[:8]
     msg = (
         f"{str(path)!r} is of no known technology; it holds {found}. Expected "
-        f"spatial/scalefactors_json.json (Visium) or one of {', '.join(_SIGNS)}."
+        f"spatial/scalefactors_json.json (Visium) or one of {', '.join(_SIGNS)}; others are read "
+        "by cellweave_spatial.read_through_spatialdata."
     )
     raise UnreadableFileError(msg)
 
@@ -59,16 +67,13 @@ def read_visium(path: Path, *, in_tissue_only: bool = True) -> AnnData:
     in_tissue_only
         Drop spots beside the tissue.
     """
-    import scanpy as sc
-
     places = _positions(path / "spatial")
     matrix = _one_of(path, ("filtered_feature_bc_matrix.h5", "raw_feature_bc_matrix.h5"), "matrix")
-    try:
-        adata = sc.read_10x_h5(matrix)
-    except (OSError, KeyError, ValueError) as error:
-        msg = f"Cannot read {str(matrix)!r}: {error}. Fetch the file again."
-        raise UnreadableFileError(msg) from error
-    adata.var_names_make_unique()
+    parts = read_tenx_h5(matrix)
+    if "rna" not in parts:
+        msg = f"{str(matrix)!r} holds {sorted(parts)} but no genes. Give a spatial experiment."
+        raise UnreadableFileError(msg)
+    adata = parts["rna"]
     missing = adata.obs_names.difference(places.index)
     if len(missing):
         msg = f"{len(missing)} barcodes have no position, e.g. {missing[0]!r}, in {str(path)!r}."
@@ -139,24 +144,3 @@ def _image(path: Path) -> np.ndarray:
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         msg = f"Cannot read the image {str(path)!r}: {error}. Fetch the file again."
         raise UnreadableFileError(msg) from error
-
-
-def _through_spatialdata(path: Path, technology: str) -> AnnData:
-    if importlib.util.find_spec("spatialdata_io") is None:
-        msg = (
-            f"{str(path)!r} is a {technology} folder; reading it needs spatialdata-io. "
-            "Run: pip install 'cellweave-spatial[io]'."
-        )
-        raise MissingDependencyError(msg)
-    import spatialdata_io
-
-    data = getattr(spatialdata_io, technology)(path)
-    tables = list(data.tables.values())
-    if not tables:
-        msg = f"{str(path)!r} gave no table of counts. Give the whole output folder."
-        raise UnreadableFileError(msg)
-    from cellweave_spatial.coordinates import coordinates_of
-
-    adata = tables[0].copy()
-    adata.obsm["spatial"] = coordinates_of(adata)
-    return adata

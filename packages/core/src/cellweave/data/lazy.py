@@ -7,10 +7,12 @@ that were not stored in full, are an error that names the file, on a Dask cluste
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +60,7 @@ def blocks_of(adata: AnnData) -> Iterator[AnnData]:
         return
     # The widest matrix has the shortest blocks: no other is read beyond its size.
     edges = max((np.cumsum([0, *m.chunks[0]]) for m in matrices), key=len)
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in pairwise(edges):
         yield adata[int(start) : int(stop)].to_memory()
 
 
@@ -213,10 +215,9 @@ def _row_edges(indptr: np.ndarray) -> np.ndarray:
 
 
 def _array(rows: _Rows, edges: np.ndarray) -> Any:
-    import dask.array as da
-
+    da: Any = importlib.import_module("dask.array")  # it has no types
     edges = edges if len(edges) > 1 else np.array([0, 0])
-    meta = sp.csr_matrix((0, 0), dtype=np.float32)
+    meta: Any = sp.csr_matrix((0, 0), dtype="f4")
     chunks = (tuple(int(n) for n in np.diff(edges)), (rows.width,))
     return da.map_blocks(_block, rows, chunks=chunks, dtype=np.float32, meta=meta)
 
@@ -237,12 +238,9 @@ def _block(rows: _Rows, block_info: Any = None) -> sp.csr_matrix:
         raise unreadable(path, f"cells {start} to {stop - 1}: {error}") from error
     if len(indices) and not 0 <= indices.min() <= indices.max() < rows.width:
         raise unreadable(path, f"the sparse matrix {rows.key} points outside itself")
-    shape = (int(stop - start), rows.width)
-    short = len(indices) < 2**31
-    return sp.csr_matrix(
-        (values, indices.astype(np.int32), (indptr - indptr[0]).astype("i4" if short else "i8")),
-        shape=shape,
-    )
+    own = (indptr - indptr[0]).astype(np.int32 if len(indices) < 2**31 else np.int64)
+    parts: Any = (values, indices.astype(np.int32), own)
+    return sp.csr_matrix(parts, shape=(int(stop - start), rows.width))
 
 
 def _unpacked(group: Any) -> int:

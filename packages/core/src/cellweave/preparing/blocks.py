@@ -8,6 +8,7 @@ the number of cells; with a Dask cluster as the scheduler, its workers do the bl
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -92,15 +93,15 @@ def keep_rows(matrix: Any, keep: np.ndarray) -> Any:
         return matrix[keep]
     if keep.all():
         return matrix
-    import dask.array as da
-
+    da: Any = import_module("dask.array")
     parts, begin = [], 0
     for block, n in zip(matrix.blocks, matrix.chunks[0], strict=True):
         mine = keep[begin : begin + n]
         begin += n
         if mine.any():
             kept = ((int(mine.sum()),), matrix.chunks[1])
-            parts.append(block.map_blocks(_marked, mine, chunks=kept, meta=matrix._meta))
+            empty = sp.csr_matrix((0, 0), dtype=matrix.dtype)
+            parts.append(block.map_blocks(_marked, mine, chunks=kept, meta=empty))
     return da.concatenate(parts, axis=0) if parts else matrix[:0]
 
 
@@ -119,6 +120,5 @@ def _with_flat_rows(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _beside(matrix: Any, rows: tuple[np.ndarray, ...]) -> list[Any]:
     """Cut arrays with one entry a row as the matrix is cut, as single columns."""
-    import dask.array as da
-
+    da: Any = import_module("dask.array")
     return [da.from_array(r[:, None], chunks=(matrix.chunks[0], (1,))) for r in rows]

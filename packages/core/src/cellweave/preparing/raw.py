@@ -108,8 +108,8 @@ def _count_wrong(counts: sp.csr_matrix, *, integers: bool) -> np.ndarray:
 
 def _first_wrong(matrix: Any, kind: int, *, integers: bool) -> tuple[int, int, float, str]:
     first = 0
-    for counts in matrix.blocks.ravel() if is_lazy(matrix) else [matrix]:
-        counts = counts.compute() if is_lazy(counts) else counts
+    for block in matrix.blocks.ravel() if is_lazy(matrix) else [matrix]:
+        counts = block.compute() if is_lazy(block) else block
         what, wrong = _wrong(counts, integers=integers)[kind]
         if wrong.any():
             at = int(np.flatnonzero(wrong)[0])
