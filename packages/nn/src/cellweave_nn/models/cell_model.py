@@ -230,6 +230,25 @@ class CellModel:
                         weights=tuple(block[i].float().cpu().numpy() for block in out.attention),
                     )
 
+    def pathway_attention(
+        self, adata: AnnData, *, batch_size: int = 32, device: str = "cpu"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return names of pathways, and how much each decided each cell, in input order."""
+        if not hasattr(self.encoder, "pathway_attention"):
+            msg = (
+                f"{self.config.encoder.name!r} has no pathway tokens. Build one with 'nn.pathway'."
+            )
+            raise ConfigError(msg)
+        rows = []
+        for tokens in self._token_blocks(adata, batch_size):
+            for start in range(0, tokens.n_cells, batch_size):
+                part = tokens.take(np.arange(start, min(start + batch_size, tokens.n_cells)))
+                with torch.inference_mode():
+                    encoder: Any = self._on(device).encoder
+                    found = encoder.pathway_attention(self._batch(part, device))
+                rows.append(found.float().cpu().numpy())
+        return np.array(self.encoder.names, dtype=str), np.concatenate(rows)
+
     def predict(
         self, adata: AnnData, *, head: str = "label", batch_size: int = 32, device: str = "cpu"
     ) -> np.ndarray:
