@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cellweave.cli.commands_data import Files, load_inputs
-from cellweave.cli.options import Genes, Json, OutOfCore, Output, Quiet, Seed, Settings
+from cellweave.cli.options import (
+    BatchKey,
+    Genes,
+    Json,
+    LabelKey,
+    OutOfCore,
+    Output,
+    Quiet,
+    Report,
+    Seed,
+    Settings,
+)
 from cellweave.cli.output import say, show_json, show_progress
 
 if TYPE_CHECKING:
@@ -42,6 +53,9 @@ def _prepare(
     settings: Settings = None,
     seed: Seed = 0,
     out_of_core: OutOfCore = None,
+    report: Report = None,
+    label_key: LabelKey = "cell_type",
+    batch_key: BatchKey = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
@@ -57,8 +71,15 @@ def _prepare(
     with show_progress(quiet=quiet) as progress:
         prepared = prepare(mdata, settings=chosen, seed=seed, progress=progress)
     write(prepared, output)
+    if report is not None:
+        from cellweave.verbs.report import report_preparation
+
+        report_preparation(
+            report, raw=mdata, prepared=prepared, label_key=label_key,
+            batch_key=batch_key or "batch", seed=seed,
+        )  # fmt: skip
     records = {n: a.uns.get("preparation", "{}") for n, a in prepared.mod.items()}
-    _tell_preparations(records, output, as_json=as_json)
+    _tell_preparations(records, output, report, as_json=as_json)
 
 
 def _settings_by_modality(config: Path | None, pairs: list[str]) -> dict[str, dict[str, Any]]:
@@ -80,18 +101,21 @@ def _settings_by_modality(config: Path | None, pairs: list[str]) -> dict[str, di
     return chosen
 
 
-def _tell_preparations(records: dict[str, str], output: Path, *, as_json: bool) -> None:
+def _tell_preparations(
+    records: dict[str, str], output: Path, report: Path | None, *, as_json: bool
+) -> None:
     import json
 
     parsed = {name: json.loads(text) for name, text in records.items()}
     if as_json:
-        show_json({"output": str(output), "preparations": parsed})
+        written = str(report) if report else None
+        show_json({"output": str(output), "report": written, "preparations": parsed})
         return
     for name, preparation in parsed.items():
         for step in preparation.get("steps", []):
             outcome = ", ".join(f"{k} {v}" for k, v in step["outcome"].items())
             say(f"{name}: {step['name']}" + (f" ({outcome})" if outcome else ""))
-    say(f"wrote {output}")
+    say(f"wrote {output}" + (f" and {report}" if report else ""))
 
 
 def _links(

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from cellweave.reporting.page import Table as Table
     from cellweave.reporting.page import write_figures as write_figures
     from cellweave.reporting.page import write_page as write_page
+    from cellweave.reporting.preparation import preparation_page as preparation_page
+    from cellweave.reporting.preparation import (
+        write_preparation_report as write_preparation_report,
+    )
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
@@ -29,9 +33,11 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Table": "cellweave.reporting.page",
         "integration_page": "cellweave.reporting.integration",
         "save_figures": "cellweave.reporting.integration",
+        "preparation_page": "cellweave.reporting.preparation",
         "write_comparison_report": "cellweave.reporting.comparison",
         "write_figures": "cellweave.reporting.page",
         "write_page": "cellweave.reporting.page",
+        "write_preparation_report": "cellweave.reporting.preparation",
         "write_report": "cellweave.reporting.integration",
     },
 )

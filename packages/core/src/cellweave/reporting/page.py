@@ -106,6 +106,7 @@ class Section:
 class Page:
     """All of a report: did it work, in words, then the sections.
 
+    A page without a ``headline`` judges nothing and shows no verdict.
     ``tiles`` are the few numbers to see first: name, value, and what good looks like.
     """
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from cellweave.records import FeatureLinks, IntegrationResult, Scores
 
-__all__ = ["report"]
+__all__ = ["report", "report_preparation"]
 
 
 def report(
@@ -30,4 +30,42 @@ def report(
     from cellweave.reporting import write_report
 
     write_report(path, mdata=mdata, result=result, scores=scores, links=links, title=title)
+    return Path(path)
+
+
+def report_preparation(
+    path: str | Path,
+    *,
+    raw: MuData,
+    prepared: MuData,
+    title: str | None = None,
+    label_key: str = "cell_type",
+    batch_key: str = "batch",
+    seed: int = 0,
+) -> Path:
+    """Write a page about a preparation: steps, quality of the cells, maps and tissue.
+
+    Examples
+    --------
+    >>> import cellweave
+    >>> raw = cellweave.datasets.simulate(n_cells=200, seed=0)
+    >>> ready = cellweave.prepare(raw)  # doctest: +SKIP
+    >>> cellweave.verbs.report.report_preparation(
+    ...     "report.html", raw=raw, prepared=ready
+    ... )  # doctest: +SKIP
+    """
+    from cellweave.reporting import write_preparation_report
+    from cellweave.verbs.prepare import modality_of
+
+    known = {name: modality_of(name) for name in prepared.mod}
+    write_preparation_report(
+        path,
+        prepared=prepared,
+        quality={name: modality.quality(raw.mod[name]) for name, modality in known.items()},
+        representations={name: modality.representation for name, modality in known.items()},
+        title=title,
+        label_key=label_key,
+        batch_key=batch_key,
+        seed=seed,
+    )
     return Path(path)
