@@ -24,7 +24,7 @@ from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["SpatialTask", "neighbourhood_features"]
+__all__ = ["SpatialTask", "neighbourhood_features", "places_of"]
 
 _KEY = "X_with_neighbourhood"
 _OWN = "X_alone"
@@ -137,7 +137,7 @@ class SpatialTask:
         sections = (
             column_of(adata, self.section_key) if self.section_key else np.full(adata.n_obs, "")
         )
-        places = _places(adata, self.spatial_key)
+        places = places_of(adata, self.spatial_key)
         around = neighbourhood_features(own, places, sections, self.ranges)
         light = adata.copy()
         light.obsm.clear()
@@ -190,7 +190,8 @@ def neighbourhood_features(
     return out
 
 
-def _places(adata: AnnData, key: str) -> np.ndarray:
+def places_of(adata: AnnData, key: str) -> np.ndarray:
+    """Return the coordinates of each cell."""
     if key not in adata.obsm:
         msg = (
             f"`adata.obsm` has no {key!r}.{closest(key, adata.obsm)} It has: "
