@@ -15,14 +15,15 @@ def ranked(indptr, indices, data, factors, totals, target, *, limits=None, keys=
     starts = np.concatenate([[0], np.cumsum(lengths)])
     ids = np.full(starts[-1], -7, dtype=np.int32)
     values = np.zeros(starts[-1], dtype=np.float32)
-    rank_rows(
+    written = rank_rows(
         np.asarray(indptr, np.int64), np.asarray(indices, np.uint32), np.asarray(data, np.float32),
         np.arange(len(factors), dtype=np.int32)[None], np.asarray(factors, float)[None],
         np.zeros(n, np.int64), np.asarray(totals, float), float(target), single,
         starts[:-1], np.asarray(lengths, np.int64),
         np.empty(0, np.uint64) if keys is None else keys, ids, values,
     )  # fmt: skip
-    return starts, ids, values
+    assert np.all(written <= lengths)
+    return written, ids, values
 
 
 def slow(columns, counts, factors, total, target):
@@ -76,3 +77,41 @@ def test_stored_zeros_have_no_place(zeros):
     _, ids, values = ranked([0, 4], np.arange(4), counts, np.ones(4), [8.0], 8.0, limits=[limit])
     assert np.array_equal(ids, np.argsort(-counts)[:limit])
     assert np.array_equal(values, np.sort(counts)[::-1][:limit])
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["ties", "wide", "close"]), st.integers(1, 700))
+@settings(max_examples=60, deadline=None)
+def test_long_rows_cut_early_equal_the_front_of_a_stable_sort(seed, kind, limit):
+    rng = np.random.default_rng(seed)
+    n = 2000
+    columns = np.sort(rng.choice(3000, n, replace=False))
+    factors = {
+        "ties": np.repeat([1.0, 3.0, 7.0], 1000),
+        "wide": rng.lognormal(0, 3, 3000),
+        "close": 1 + rng.integers(0, 50, 3000) * 2.0**-30,
+    }[kind]
+    counts = rng.integers(1, 30 if kind == "ties" else 3, n).astype(np.float32)
+    total = float(counts.sum())
+    _, ids, _ = ranked([0, n], columns, counts, factors, [total], 1e4, limits=[limit])
+    assert np.array_equal(ids, slow(columns, counts, factors, total, 1e4)[:limit])
+
+
+def test_equal_values_of_unequal_keys_keep_the_order_of_the_row():
+    """3/3, 7/7 and 1/1 are equal though their float32 keys are not."""
+    counts = np.array([49, 3, 7, 1, 41, 11], dtype=np.float32)
+    _, ids, _ = ranked([0, 6], np.arange(6), counts, counts.astype(float), [1.0], 0)
+    assert ids.tolist() == list(range(6))
+    _, ids, _ = ranked([0, 6], np.arange(6), counts[::-1], counts[::-1].astype(float), [1.0], 0)
+    assert ids.tolist() == list(range(6))
+
+
+def test_columns_without_an_id_leave_no_gap():
+    tokens = np.array([[5, -1, 6, -1, 7]], dtype=np.int32)
+    ids = np.full(5, -7, dtype=np.int32)
+    written = rank_rows(
+        np.array([0, 5]), np.arange(5, dtype=np.uint32), np.arange(1, 6, dtype=np.float32),
+        tokens, np.ones((1, 5)), np.zeros(1, np.int64), np.ones(1), 0.0, False,
+        np.array([0]), np.array([5]), np.empty(0, np.uint64), ids, np.empty(0, np.float32),
+    )  # fmt: skip
+    assert written.tolist() == [3]
+    assert ids.tolist() == [7, 6, 5, -7, -7]

@@ -9,7 +9,15 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["count_kept", "realign_rows", "row_sums", "sum_kept", "write_kept"]
+__all__ = [
+    "close_gaps",
+    "count_kept",
+    "realign_rows",
+    "row_sums",
+    "rows_ascend",
+    "sum_kept",
+    "write_kept",
+]
 
 _DIGITS = 11
 _RADIX = 1 << _DIGITS
@@ -33,11 +41,35 @@ def row_sums(indptr, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
     """Sum each row in float64."""
     sums = np.empty(len(indptr) - 1, dtype=np.float64)
     for i in range(len(sums)):
+        row = data[indptr[i] : indptr[i + 1]]
         total = 0.0
-        for k in range(indptr[i], indptr[i + 1]):
-            total += data[k]
+        for k in range(len(row)):
+            total += row[k]
         sums[i] = total
     return sums
+
+
+@njit(cache=True, nogil=True)
+def rows_ascend(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Tell whether the columns of every row ascend strictly."""
+    for i in range(len(indptr) - 1):
+        row = indices[indptr[i] : indptr[i + 1]]
+        following, falls = row[1:], False
+        for k in range(len(following)):
+            falls |= following[k] <= row[k]
+        if falls:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def close_gaps(values, old_starts, new_starts, lengths):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Move stretches towards the front, in place; none may start after its old start."""
+    for i in range(len(lengths)):
+        old, new = old_starts[i], new_starts[i]
+        if old != new:
+            for k in range(lengths[i]):
+                values[new + k] = values[old + k]
 
 
 @njit(cache=True, nogil=True)

@@ -1,11 +1,16 @@
 """Order the features of each cell by ``value / factor``, largest first.
 
-Values of one cell are sorted by a range-reduced radix sort of approximate float32 keys (two
-passes of ten bits); an insertion pass then settles neighbours whose keys are closer than the
-rounding of the keys, by the exact float64 value ``c / total · target / factor``. Equal values
-keep the order of the row, which is the order of the vocabulary: the result equals that of a
-stable sort of the exact values.
+Keys are approximate: ``count · (1 / factor)`` in float32, whose bit patterns of positive numbers
+ascend as the numbers do. The range that a row spans is cut into two digits of nine bits, and two
+counting passes sort by them; where only the first ``limit`` places are wanted, what lies beyond
+is dropped after the first count. An insertion pass then settles neighbours whose keys are closer
+than their rounding, by the exact float64 value ``c / total · target / factor``. Equal values keep
+the order of the row, which is the order of the vocabulary: the result equals that of a stable
+sort of the exact values.
 """
+
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
@@ -14,46 +19,21 @@ from numba import njit
 
 from cellweave.kernels.counter_random import uniform
 
-__all__ = ["count_ranked", "rank_rows"]
+__all__ = ["rank_rows"]
 
-_DIGITS = 10
+_DIGITS = 9
 _RADIX = 1 << _DIGITS
-_MASK = _RADIX - 1
+_STEPS = _RADIX * _RADIX  # what two digits tell apart
 _CLOSE = 16  # units in the last place of a key: three roundings, with room
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _exact(count, total, target, factor, single):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    if target <= 0:
-        return np.float64(count) / factor
-    if single:
-        part = np.float32(np.float32(count) / np.float32(total))
-        return np.float64(np.float32(part * np.float32(target))) / factor
-    return np.float64(count) / total * target / factor
-
-
-@njit(cache=True, nogil=True)
-def count_ranked(indptr, indices, data, tokens, groups):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Count the non-zero entries of each row whose column has an id in the row's group."""
-    counts = np.empty(len(indptr) - 1, dtype=np.int64)
-    known = np.empty(tokens.shape, dtype=np.uint8)  # small enough to stay in the first cache
-    for g in range(tokens.shape[0]):
-        for j in range(tokens.shape[1]):
-            known[g, j] = tokens[g, j] >= 0
-    for i in range(len(counts)):
-        n, mine = 0, known[groups[i]]
-        for k in range(indptr[i], indptr[i + 1]):
-            n += mine[indices[k]] & np.uint8(data[k] != 0)
-        counts[i] = n
-    return counts
-
-
-@njit(cache=True, nogil=True)
-def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0915
-    indptr, indices, data, tokens, factors, groups, totals, target, single,  # noqa: ANN001
-    starts, limits, keys, out_ids, out_values  # noqa: ANN001
-):  # fmt: skip
-    """Write the ids (and values) of each row in descending order of value over factor.
+def rank_rows(
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, tokens: np.ndarray,
+    factors: np.ndarray, groups: np.ndarray, totals: np.ndarray, target: float, single: bool,
+    starts: np.ndarray, limits: np.ndarray, keys: np.ndarray,
+    out_ids: np.ndarray, out_values: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """Write ids (and values) of each row in descending order of value over factor; count them.
 
     Parameters
     ----------
@@ -73,118 +53,209 @@ def rank_rows(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, P
         An empty array cuts it instead.
     out_ids, out_values
         Written; ``out_values`` may be empty. Values are ``c / total · target``, without factor.
+
+    Returns
+    -------
+    numpy.ndarray
+        How many tokens each row has: stored zeros and columns without an id have none.
     """
-    widest = 0
-    for i in range(len(starts)):
-        widest = max(widest, indptr[i + 1] - indptr[i])
-    inverses = np.zeros(factors.shape, dtype=np.float32)
-    for g in range(factors.shape[0]):
-        for j in range(factors.shape[1]):
-            if tokens[g, j] >= 0:
-                inverses[g, j] = 1.0 / factors[g, j]
-    # One word an entry: its key in the upper half, its place in the row in the lower.
-    items, sorted_items = np.empty(widest, dtype=np.uint64), np.empty(widest, dtype=np.uint64)
-    scratch = np.empty(widest, dtype=np.float32)
-    scratch_bits = scratch.view(np.uint32)
-    low, high = np.empty(_RADIX, dtype=np.uint32), np.empty(_RADIX, dtype=np.uint32)
-    half, mask, digits = np.uint64(32), np.uint64(_MASK), np.uint64(_DIGITS)
-    close = np.uint64(_CLOSE)
-    keep_values = len(out_values) > 0
-    for i in range(len(starts)):
-        first, length = indptr[i], indptr[i + 1] - indptr[i]
-        inverse, divisor = inverses[groups[i]], factors[groups[i]]
-        columns, counts = indices[first : first + length], data[first : first + length]
-        smallest, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
-        for k in range(length):
-            scratch[k] = counts[k] * inverse[columns[k]]
-        for k in range(length):
-            key = scratch_bits[k]
-            largest = max(largest, key)
-            # A zero (left out, or a stored zero) wraps to the largest word: never the smallest.
-            smallest = min(smallest, key - np.uint32(1))
-        if largest == 0:
-            continue
-        spread = np.uint64(largest - smallest)
-        shift = np.uint64(0)
-        while spread >> shift >= np.uint64(_RADIX * _RADIX):
-            shift += np.uint64(1)
-        low[:] = 0
-        high[:] = 0
-        n = 0
-        for k in range(length):
-            key = scratch_bits[k]
-            from_top = np.uint64(largest - key)
-            items[n] = (from_top << half) | np.uint64(k)
-            if key > 0:
-                digit = from_top >> shift
-                low[digit & mask] += np.uint32(1)
-                high[digit >> digits] += np.uint32(1)
-                n += 1
-        before_low, before_high = np.uint32(0), np.uint32(0)
-        for d in range(_RADIX):
-            count = low[d]
-            low[d] = before_low
-            before_low += count
-            count = high[d]
-            high[d] = before_high
-            before_high += count
-        for k in range(n):
-            item = items[k]
-            digit = ((item >> half) >> shift) & mask
-            at = low[digit]
-            low[digit] = at + np.uint32(1)
-            sorted_items[at] = item
-        for k in range(n):
-            item = sorted_items[k]
-            digit = ((item >> half) >> shift) >> digits
-            at = high[digit]
-            high[digit] = at + np.uint32(1)
-            items[at] = item
-        total = totals[i]
-        for k in range(1, n):
-            item = items[k]
-            key = item >> half
-            j = k - 1
-            while j >= 0:
-                other = items[j] >> half
-                if other + close < key:
-                    break
-                if other <= key + close:
-                    mine, its = np.uint32(item), np.uint32(items[j])
-                    if not (
-                        _exact(counts[mine], total, target, divisor[columns[mine]], single)
-                        > _exact(counts[its], total, target, divisor[columns[its]], single)
-                    ):
-                        break
-                items[j + 1] = items[j]
-                j -= 1
-            items[j + 1] = item
-        _emit(
-            items, n, columns, counts, tokens[groups[i]], total, target, single, starts[i],
-            limits[i], keys, i, keep_values, out_ids, out_values,
-        )  # fmt: skip
+    written = np.zeros(len(starts), dtype=np.int64)
+    inverses = np.where(tokens >= 0, 1.0 / factors, 0.0).astype(np.float32)
+    _rank_rows(
+        indptr, indices, data, tokens, factors, inverses, groups, totals, target, single,
+        starts, limits, keys, int(np.diff(indptr).max(initial=0)), out_ids, out_values, written,
+    )  # fmt: skip
+    return written
 
 
 @njit(cache=True, nogil=True)
-def _emit(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    items, n, columns, counts, tokens, total, target, single, start, wanted, keys, row,  # noqa: ANN001
-    keep_values, out_ids, out_values,  # noqa: ANN001
+def _rank_rows(  # type: ignore[no-untyped-def]
+    indptr, indices, data, tokens, factors, inverses, groups, totals, target, single,
+    starts, limits, thinning, widest, out_ids, out_values, written,
 ):  # fmt: skip
-    """Write the sorted entries of one row, cut or thinned to ``wanted``."""
-    if len(keys) == 0 or n <= wanted:
-        for k in range(min(n, wanted)):
-            source = np.uint32(items[k])
-            out_ids[start + k] = tokens[columns[source]]
-            if keep_values:
-                out_values[start + k] = _exact(counts[source], total, target, 1.0, single)
-        return
-    at = 0
-    for k in range(n):
-        # Selection sampling: each set of `wanted` entries is equally likely, order kept.
-        if uniform(keys[row], k) * (n - k) >= wanted - at:
+    keys = np.empty(widest, dtype=np.float32)
+    words, other = np.empty(widest, dtype=np.uint64), np.empty(widest, dtype=np.uint64)
+    low, high = np.empty(_RADIX, dtype=np.uint32), np.empty(_RADIX + 1, dtype=np.uint32)
+    for i in range(len(starts)):
+        columns = indices[indptr[i] : indptr[i + 1]]
+        counts = data[indptr[i] : indptr[i + 1]]
+        divisor, mine = factors[groups[i]], tokens[groups[i]]
+        bits = _keys_of_row(columns, counts, inverses[groups[i]], keys)
+        wanted = len(columns) if len(thinning) > 0 else limits[i]
+        n = _sorted_words(bits, wanted, words, other, low, high)
+        _settle(words[:n], columns, counts, divisor, totals[i], target, single)
+        if n > limits[i]:
+            if len(thinning) > 0:
+                _thin(words[:n], limits[i], thinning[i])
+            n = limits[i]
+        written[i] = n
+        first = starts[i]
+        _write_ids(words[:n], columns, mine, out_ids[first : first + n])
+        if len(out_values) > 0:
+            out = out_values[first : first + n]
+            _write_values(words[:n], counts, totals[i], target, single, out)
+
+
+@njit(cache=True, nogil=True)
+def _keys_of_row(columns, counts, inverse, keys):  # type: ignore[no-untyped-def]
+    """Give the bits of the approximate value of each entry; what has no id is 0."""
+    for k in range(len(columns)):
+        keys[k] = counts[k] * inverse[columns[k]]
+    return keys.view(np.uint32)[: len(columns)]
+
+
+@njit(cache=True, nogil=True)
+def _sorted_words(bits, wanted, words, other, low, high):  # type: ignore[no-untyped-def]
+    """Sort at least the ``wanted`` largest keys, descending, and count them; 0 is left out.
+
+    One word an entry: how far its key is from the largest in the upper half, its place in the
+    row in the lower. Equal digits keep the order of the row.
+    """
+    smallest, largest = _range(bits)
+    if largest == 0:
+        return 0
+    spread = np.uint64(largest - smallest)
+    shift = np.uint64(0)
+    while spread >> shift >= np.uint64(_STEPS):
+        shift += np.uint64(1)
+    _make_words(bits, largest, np.uint32(spread), words)
+    upper = shift + np.uint64(32 + _DIGITS)
+    _count_digits(words[: len(bits)], upper, np.uint64(0xFFFFFFFF), high)
+    end = (_worst(high, wanted, shift, spread) + np.uint64(1)) << np.uint64(32)
+    n = _drop(words[: len(bits)], end)
+    lower, mask = shift + np.uint64(32), np.uint64(_RADIX - 1)
+    _count_digits(words[:n], lower, mask, low)
+    _starts_of(low)
+    _starts_of(high)
+    _place(words[:n], lower, mask, low, other)
+    _place(other[:n], upper, np.uint64(0xFFFFFFFF), high, words)
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _range(bits):  # type: ignore[no-untyped-def]
+    """Give the smallest key above 0 and the largest key."""
+    below, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for k in range(len(bits)):
+        largest = max(largest, bits[k])
+        # A zero wraps to the largest word, so it is never the smallest.
+        below = min(below, bits[k] - np.uint32(1))
+    return below + np.uint32(1), largest
+
+
+@njit(cache=True, nogil=True)
+def _make_words(bits, largest, spread, words):  # type: ignore[no-untyped-def]
+    for k in range(len(bits)):
+        # A key of 0 stands just beyond the range, from where it is dropped.
+        down = min(largest - bits[k], spread + np.uint32(1))
+        words[k] = (np.uint64(down) << np.uint64(32)) | np.uint64(k)
+
+
+@njit(cache=True, nogil=True)
+def _count_digits(words, shift, mask, counts):  # type: ignore[no-untyped-def]
+    counts[:] = 0
+    for k in range(len(words)):
+        counts[(words[k] >> shift) & mask] += np.uint32(1)
+
+
+@njit(cache=True, nogil=True)
+def _worst(high, wanted, shift, spread):  # type: ignore[no-untyped-def]
+    """Say how far below the largest a key may be to come among the first ``wanted``."""
+    before = 0
+    for d in range(_RADIX):
+        if before >= wanted:
+            # Values may round across the border of a digit: one digit more is kept.
+            return min((np.uint64(d + 1) << (shift + np.uint64(_DIGITS))) - np.uint64(1), spread)
+        before += np.int64(high[d])
+    return spread
+
+
+@njit(cache=True, nogil=True)
+def _drop(words, end):  # type: ignore[no-untyped-def]
+    """Move the words below ``end`` to the front, order kept, and count them."""
+    n = 0
+    for k in range(len(words)):
+        word = words[k]
+        words[n] = word
+        n += word < end
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _starts_of(counts):  # type: ignore[no-untyped-def]
+    before = np.uint32(0)
+    for d in range(len(counts)):
+        count = counts[d]
+        counts[d] = before
+        before += count
+
+
+@njit(cache=True, nogil=True)
+def _place(words, shift, mask, starts, out):  # type: ignore[no-untyped-def]
+    for k in range(len(words)):
+        word = words[k]
+        digit = (word >> shift) & mask
+        at = starts[digit]
+        starts[digit] = at + np.uint32(1)
+        out[at] = word
+
+
+@njit(cache=True, nogil=True)
+def _settle(words, columns, counts, divisor, total, target, single):  # type: ignore[no-untyped-def]
+    """Put neighbours whose keys say too little into the order of value, then of place."""
+    half, close = np.uint64(32), np.uint64(_CLOSE)
+    for k in range(1, len(words)):
+        word = words[k]
+        key, place = word >> half, np.uint32(word)
+        if (words[k - 1] >> half) + close < key:
             continue
-        source = np.uint32(items[k])
-        out_ids[start + at] = tokens[columns[source]]
-        if keep_values:
-            out_values[start + at] = _exact(counts[source], total, target, 1.0, single)
-        at += 1
+        count, factor = counts[place], divisor[columns[place]]
+        mine = _scaled(count, total, target, single) / factor
+        j = k
+        while j > 0:
+            rival = words[j - 1]
+            its_key, its_place = rival >> half, np.uint32(rival)
+            if its_key + close < key:
+                break
+            if its_key <= key + close:
+                its_count, its_factor = counts[its_place], divisor[columns[its_place]]
+                its = mine
+                if its_count != count or its_factor != factor:
+                    its = _scaled(its_count, total, target, single) / its_factor
+                if its > mine or (its == mine and its_place < place):
+                    break
+            words[j] = rival
+            j -= 1
+        words[j] = word
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _scaled(count, total, target, single):  # type: ignore[no-untyped-def]
+    if target <= 0:
+        return np.float64(count)
+    if single:
+        part = np.float32(np.float32(count) / np.float32(total))
+        return np.float64(np.float32(part * np.float32(target)))
+    return np.float64(count) / total * target
+
+
+@njit(cache=True, nogil=True)
+def _thin(words, wanted, key):  # type: ignore[no-untyped-def]
+    """Move ``wanted`` words to the front: each set of them equally likely, order kept."""
+    at = 0
+    for k in range(len(words)):
+        if uniform(key, k) * (len(words) - k) < wanted - at:
+            words[at] = words[k]
+            at += 1
+
+
+@njit(cache=True, nogil=True)
+def _write_ids(words, columns, tokens, out):  # type: ignore[no-untyped-def]
+    for k in range(len(words)):
+        out[k] = tokens[columns[np.uint32(words[k])]]
+
+
+@njit(cache=True, nogil=True)
+def _write_values(words, counts, total, target, single, out):  # type: ignore[no-untyped-def]
+    for k in range(len(words)):
+        out[k] = _scaled(counts[np.uint32(words[k])], total, target, single)

@@ -12,6 +12,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, NotFittedError, StateMismatchError
 from cellweave.kernels.counter_random import cell_keys
+from cellweave.kernels.ragged import close_gaps
 from cellweave.records import ComponentState, Provenance, Tokens, Vocabulary
 from cellweave.tokenizing.frame import Frame, frame_of
 from cellweave.tokenizing.rows import Rows, csr_of, feature_names, places_of, rows_of
@@ -236,6 +237,25 @@ class SparseTokenizer:
             starts=frame.body_starts(offsets),
             lengths=lengths,
             ids=np.empty(offsets[-1], dtype=np.int32),
+        )
+
+    def _tightened(self, body: Body, lengths: np.ndarray, frame: Frame) -> Body:
+        """Close the gaps of a body that was laid out for more features than came."""
+        if np.array_equal(lengths, body.lengths):
+            return body
+        offsets = np.concatenate([[0], np.cumsum(lengths + frame.width)]).astype(np.int64)
+        starts = frame.body_starts(offsets)
+        values = body.values
+        close_gaps(body.ids, body.starts, starts, lengths)
+        if values is not None:
+            close_gaps(values, body.starts, starts, lengths)
+            values = values[: offsets[-1]].copy()
+        return Body(
+            offsets=offsets,
+            starts=starts,
+            lengths=lengths,
+            ids=body.ids[: offsets[-1]].copy(),
+            values=values,
         )
 
     def _keys(self, rows: Rows, purpose: str) -> np.ndarray:

@@ -18,7 +18,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import DataError, closest, one_of
 from cellweave.kernels.ragged import row_sums, sum_kept
-from cellweave.kernels.ranking import count_ranked, rank_rows
+from cellweave.kernels.ranking import rank_rows
 from cellweave.tokenizing.base import NO_KEYS, NO_VALUES, Body, SparseTokenizer
 from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows, obs_column, totals_column
@@ -142,8 +142,8 @@ class RankTokenizer(SparseTokenizer):
         groups, names = self._groups(rows)
         tokens, factors = self._by_group(rows, names)
         totals = self._totals(rows)
-        counts = count_ranked(rows.indptr, rows.indices, rows.data, tokens, groups)
-        body = self._laid_out(counts, frame)
+        # Room for every stored entry; what stored zeros and unknown columns leave is closed later.
+        body = self._laid_out(np.diff(rows.indptr), frame)
         if self.keep_values:
             body.values = np.zeros(len(body.ids), dtype=np.float32)
         values = NO_VALUES if body.values is None else body.values
@@ -153,11 +153,8 @@ class RankTokenizer(SparseTokenizer):
             float(self.target_sum), self.arithmetic == "float32",
             body.starts, body.lengths, keys, body.ids, values,
         )  # fmt: skip
-        if self.tie_break == "numpy":
-            _rank_as_numpy(*arguments)
-        else:
-            rank_rows(*arguments)
-        return body
+        rank = _rank_as_numpy if self.tie_break == "numpy" else rank_rows
+        return self._tightened(body, rank(*arguments), frame)
 
     def _groups(self, rows: Rows) -> tuple[np.ndarray, list[str]]:
         if self.group_key is None:
@@ -194,11 +191,12 @@ def _rank_as_numpy(
     factors: np.ndarray, groups: np.ndarray, totals: np.ndarray, target: float, single: bool,
     starts: np.ndarray, limits: np.ndarray, keys: np.ndarray,
     out_ids: np.ndarray, out_values: np.ndarray,
-) -> None:  # fmt: skip
+) -> np.ndarray:  # fmt: skip
     """Do what :func:`rank_rows` does with ``numpy.argsort``, whose ties upstream has."""
     from cellweave.kernels.choosing import thin_rows
 
     kind = np.float32 if single else np.float64
+    written = np.zeros(len(starts), dtype=np.int64)
     for i in range(len(starts)):
         row = slice(indptr[i], indptr[i + 1])
         columns = indices[row]
@@ -212,7 +210,9 @@ def _rank_as_numpy(
             lengths = np.array([len(order)])
             order = order[thin_rows(lengths, limits[i : i + 1], keys[i : i + 1])]
         order = order[: limits[i]]
+        written[i] = len(order)
         at = slice(starts[i], starts[i] + len(order))
         out_ids[at] = tokens[groups[i], columns[order]]
         if len(out_values):
             out_values[at] = values[order]
+    return written

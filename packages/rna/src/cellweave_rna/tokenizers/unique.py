@@ -16,7 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.kernels.choosing import thin_rows
-from cellweave.kernels.ranking import count_ranked, rank_rows
+from cellweave.kernels.ragged import close_gaps
+from cellweave.kernels.ranking import rank_rows
 from cellweave.tokenizing.base import NO_KEYS, Body, SparseTokenizer
 from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows
@@ -77,19 +78,22 @@ class UniqueTokenizer(SparseTokenizer):
         tokens = rows.by_column(np.arange(len(share), dtype=np.int32), missing=-1)[None]
         divisors = rows.by_column(divisor, missing=1.0)[None]
         groups = np.zeros(rows.n, dtype=np.int64)
-        counts = count_ranked(rows.indptr, rows.indices, rows.data, tokens, groups)
-        limits = counts if self.pool is None else np.minimum(counts, self.pool)
+        limits = np.diff(rows.indptr)
+        if self.pool is not None:
+            limits = np.minimum(limits, self.pool)
         if self.overflow == "truncate" and (room := self._room(frame)) is not None:
             limits = np.minimum(limits, room)
         starts = np.concatenate([[0], np.cumsum(limits)]).astype(np.int64)
         ordered = np.empty(starts[-1], dtype=np.int32)
         ones = np.ones(len(rows.data), dtype=np.float32)
         ones[rows.data == 0] = 0
-        rank_rows(
+        lengths = rank_rows(
             rows.indptr, rows.indices, ones, tokens, divisors, groups, np.ones(rows.n), 0.0,
             False, starts[:-1], limits, NO_KEYS, ordered, np.empty(0, dtype=np.float32),
         )  # fmt: skip
-        return self._placed(rows, frame, ordered, limits)
+        ends = np.concatenate([[0], np.cumsum(lengths)])
+        close_gaps(ordered, starts, ends, lengths)
+        return self._placed(rows, frame, ordered[: ends[-1]], lengths)
 
     def _placed(self, rows: Rows, frame: Frame, ordered: np.ndarray, counts: np.ndarray) -> Body:
         body = self._laid_out(counts, frame)
