@@ -68,6 +68,7 @@ def config_of(cells, output, workers, steps):
                 "workers": workers,
                 "device": "cpu",
             },
+            "report": False,
             "seed": 1,
         }
     )
@@ -125,7 +126,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     arguments = parser.parse_args()
     runs, steps = (3, 12) if arguments.quick else (arguments.runs, arguments.steps)
     rng = np.random.default_rng(0)

@@ -83,7 +83,7 @@ class Mamba2(nn.Module):
         self.head_width, self.heads, self.chunk = head_width, inner // head_width, chunk
         mixed = inner + 2 * groups * state
         self.in_proj = nn.Linear(width, inner + mixed + self.heads, bias=False)
-        self.conv1d = nn.Conv1d(mixed, mixed, conv, groups=mixed, padding=conv - 1)
+        self.conv1d = nn.Conv1d(mixed, mixed, conv, groups=mixed)
         self.dt_bias = nn.Parameter(_inverse_softplus(torch.rand(self.heads)))
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(1, 16).log())
         self.D = nn.Parameter(torch.ones(self.heads))
@@ -92,13 +92,13 @@ class Mamba2(nn.Module):
 
     def forward(self, x_bld: torch.Tensor) -> torch.Tensor:
         """Map ``(B, L, D)`` to ``(B, L, D)``; what stands to the right changes nothing."""
-        length = x_bld.shape[1]
-        projected = self.in_proj(x_bld)
-        gate = projected[..., : self.inner]
-        mixed, dt = projected[..., self.inner : -self.heads], projected[..., -self.heads :]
-        mixed = F.silu(self.conv1d(mixed.transpose(1, 2))[..., :length]).transpose(1, 2)
+        # Split, not sliced, here and below: the gradient of a slice is a whole tensor of zeros.
         shared = self.groups * self.state
-        x, b, c = (mixed[..., : self.inner], mixed[..., self.inner : -shared], mixed[..., -shared:])
+        gate, mixed, dt = self.in_proj(x_bld).split(
+            (self.inner, self.inner + 2 * shared, self.heads), dim=-1
+        )
+        mixed = F.silu(self._convolved(mixed))
+        x, b, c = mixed.split((self.inner, shared, shared), dim=-1)
         x_blhp = torch.unflatten(x, -1, (self.heads, self.head_width))
         dt = F.softplus(dt + self.dt_bias)
         y = chunked_scan(
@@ -111,6 +111,13 @@ class Mamba2(nn.Module):
         y = y + self.D.unsqueeze(-1) * x_blhp
         out: torch.Tensor = self.out_proj(self.norm(y.flatten(-2), gate))
         return out
+
+    def _convolved(self, mixed_bld: torch.Tensor) -> torch.Tensor:
+        """Mix each place with the few before it."""
+        conv = self.conv1d
+        padded = F.pad(mixed_bld.transpose(1, 2), (conv.kernel_size[0] - 1, 0))
+        out = F.conv1d(padded, conv.weight, conv.bias, groups=conv.groups)
+        return out.transpose(1, 2)
 
 
 def chunked_scan(
@@ -169,9 +176,10 @@ def _carry(states: torch.Tensor, decay: torch.Tensor) -> torch.Tensor:
     """Return the state before each chunk: ``(B, H, chunks, S, P)``."""
     current = torch.zeros_like(states[:, :, 0])
     before = []
-    for index in range(states.shape[2]):
+    # Unbound once: a chunk that is indexed costs a gradient as large as all of them.
+    for state, kept in zip(states.unbind(2), decay[..., None, None].unbind(2), strict=True):
         before.append(current)
-        current = current * decay[:, :, index, None, None] + states[:, :, index]
+        current = torch.addcmul(state, current, kept)
     return torch.stack(before, dim=2)
 
 
