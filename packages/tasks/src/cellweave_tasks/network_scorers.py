@@ -174,7 +174,7 @@ def _encoded(model: Any, asked: Asked) -> EncodedCells:
     if not any(g in cells.ids for g in asked.genes):
         msg = (
             f"The model knows none of the {len(asked.genes)} genes asked about, e.g. "
-            f"{asked.genes[0]!r}; its own look like {next(iter(cells.ids), 'none')!r}."
+            f"{str(asked.genes[0])!r}; its own look like {next(iter(cells.ids), 'none')!r}."
         )
         raise DataError(msg)
     return cells

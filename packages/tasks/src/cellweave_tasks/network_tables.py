@@ -76,7 +76,7 @@ def candidates_of(
         msg = (
             f"No link of {network!r}, e.g. {table['source'].iloc[0]!r} to "
             f"{table['target'].iloc[0]!r}, joins two of the {len(names)} genes measured, e.g. "
-            f"{names[0]!r}. Map the identifiers first."
+            f"{str(names[0])!r}. Map the identifiers first."
         )
         raise DataError(msg)
     if directed:

@@ -75,7 +75,9 @@ def by_unseen(adata: AnnData, keys: list[str], *, test_share: float = 0.2, seed:
         groups = column_of(adata, key)
         kinds = np.unique(groups)
         if len(kinds) < 2:
-            msg = f"`adata.obs[{key!r}]` holds one group, {kinds[0]!r}. Two or more are needed."
+            msg = (
+                f"`adata.obs[{key!r}]` holds one group, {str(kinds[0])!r}. Two or more are needed."
+            )
             raise DataError(msg)
         n = min(max(1, round(test_share * len(kinds))), len(kinds) - 1)
         new.append(np.isin(groups, rng.permutation(kinds)[:n]))
