@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -164,12 +167,13 @@ def test_kill_nine_and_resume_is_bit_identical(cells, tmp_path):
     same_run(whole, killed)
 
 
-def test_sigterm_stops_cleanly_at_the_end_of_a_step(cells, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_stop_cleanly_at_the_end_of_a_step(cells, tmp_path, number):
     settings = config(cells, tmp_path / "run", training={"steps": 5000, "save_every": 5000})
     process = launched(settings, tmp_path)
     for line in process.stdout:
         if int(line) >= 3:
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             break
     process.stdout.read()
     assert process.wait(60) == 130
@@ -304,11 +308,69 @@ def test_wrong_settings_are_told_at_once(cells, tmp_path):
         pretrain(config(cells, tmp_path / "d", context=["celltype"]))
 
 
-@pytest.mark.parametrize(
-    "training", [{"precision": "bf16"}, {"activation_checkpointing": True}, {"clip": 0.0}]
-)
+@pytest.mark.parametrize("training", [{"precision": "bf16"}, {"clip": 0.0}])
 def test_options_train(cells, tmp_path, training):
     assert pretrain(config(cells, tmp_path / "run", training=training | {"steps": 3})).finished
+
+
+def test_recomputed_activations_change_nothing_and_save_memory(cells, tmp_path):
+    kept = {}
+    for name, flag in (("plain", False), ("again", True)):
+        settings = config(cells, tmp_path / name, training={"activation_checkpointing": flag})
+        kept[name] = saved_bytes(settings)
+        assert pretrain(settings).finished
+    same_run(tmp_path / "plain", tmp_path / "again")
+    assert kept["again"] < 0.6 * kept["plain"]
+
+
+def saved_bytes(settings):
+    """Count what the stack keeps for the backward pass of one batch."""
+    parts = assemble(settings)
+    Trainer(model=parts.model, source=parts.source, settings=settings.training)._prepare_blocks()
+    total = []
+
+    def pack(tensor):
+        total.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        parts.model.encoder(parts.source.batch(np.arange(20)))
+    return sum(total)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compiling needs a C++ compiler")
+def test_compiled_blocks_give_the_same_losses(cells, tmp_path):
+    short = {"steps": 2, "validation_fraction": 0.0}
+    for name, flag in (("plain", False), ("compiled", True)):
+        pretrain(config(cells, tmp_path / name, training=short | {"compile": flag}))
+    a, b = ([x for _, x in losses(tmp_path / name)] for name in ("plain", "compiled"))
+    np.testing.assert_allclose(a, b, rtol=1e-4)
+
+
+@contextlib.contextmanager
+def largest_file(n_bytes):
+    """Let no file of this process grow beyond a size: what a full disk is to a writer."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_once_there_is_room(cells, tmp_path):
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    pretrain(config(cells, whole))
+    pretrain(config(cells, full), stop=stop_after(3))
+    with largest_file(8000), pytest.raises(UnwritableError, match="the disk is full"):
+        pretrain(config(cells, full))
+    places = sorted((full / "checkpoints").iterdir())
+    assert [p.name for p in places] == ["step-000000002", "step-000000003"]
+    assert all(verify(p) == [] for p in places)
+    with largest_file(10), pytest.raises(UnwritableError, match=r"metrics\.cut|metrics\.jsonl"):
+        pretrain(config(cells, full))
+    assert pretrain(config(cells, full)).finished
+    same_run(whole, full)
 
 
 def test_training_learns(cells, tmp_path):

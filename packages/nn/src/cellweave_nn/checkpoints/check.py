@@ -70,7 +70,10 @@ def check_model(path: str | Path, *, family: str | None = None) -> ModelCheck:
 
 
 def example_cell(model: Any) -> AnnData:
-    """Return one cell of 64 genes spread over the vocabulary, with 64, 63 … 1 counts."""
+    """Return one cell of 64 genes spread over the vocabulary, with 64, 63 … 1 counts.
+
+    A model that needs more of a cell gives it in ``example_context``, column of ``obs`` to value.
+    """
     import anndata
     import pandas as pd
 
@@ -78,7 +81,8 @@ def example_cell(model: Any) -> AnnData:
         return model.example_cell()
     genes = _spread(_features(model.tokenizer))
     counts = np.arange(len(genes), 0, -1, dtype=np.float32)[None, :]
-    obs = pd.DataFrame({"n_counts": [float(counts.sum())]}, index=["example"])
+    context = getattr(model, "example_context", {})
+    obs = pd.DataFrame({"n_counts": [float(counts.sum())], **context}, index=["example"])
     return anndata.AnnData(counts, obs=obs, var=pd.DataFrame({"ensembl_id": genes}, index=genes))
 
 

@@ -16,12 +16,13 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from cellweave.config import ComponentConfig, ConfigModel, load_config
 from cellweave.errors import UnreadableFileError
 from cellweave.records import ComponentState
 from cellweave.storage import atomic_folder, verify_or_raise
+from cellweave_nn.models.weights import save_weights
 from cellweave_nn.training.settings import ObjectiveConfig
 
 __all__ = ["FolderConfig", "FolderContent", "is_model_folder", "read_folder", "write_folder"]
@@ -86,8 +87,7 @@ def write_folder(folder: str | Path, content: FolderContent) -> None:
     with atomic_folder(folder, kind=_KIND) as place:
         text = json.dumps(content.config.model_dump(mode="json"), sort_keys=True, indent=1)
         (place / "config.json").write_text(text)
-        plain = {k: v.detach().cpu().contiguous().clone() for k, v in content.weights.items()}
-        save_file(plain, place / "model.safetensors", metadata={"format": "pt"})
+        save_weights(content.weights, place / "model.safetensors")
         content.tokenizer.save(place / "tokenizer")
         (place / "README.md").write_text(content.card)
 

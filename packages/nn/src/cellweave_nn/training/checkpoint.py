@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from cellweave.errors import IntegrityError, StateMismatchError
 from cellweave.storage import atomic_folder, verify
+from cellweave_nn.models.weights import save_weights
 from cellweave_nn.training.ema import AveragedWeights
 
 __all__ = [
@@ -60,10 +61,10 @@ def save_checkpoint(
     """Write one checkpoint, then remove all but the last ``keep``."""
     place = place_of(folder, progressed)
     with atomic_folder(place, kind="checkpoint") as temporary:
-        save_file(_plain(model.state_dict()), temporary / "model.safetensors")
-        save_file(_of_optimizer(model, optimizer), temporary / "optimizer.safetensors")
+        save_weights(model.state_dict(), temporary / "model.safetensors")
+        save_weights(_of_optimizer(model, optimizer), temporary / "optimizer.safetensors")
         if ema is not None:
-            save_file(_plain(ema.weights), temporary / "ema.safetensors")
+            save_weights(ema.weights, temporary / "ema.safetensors")
         text = json.dumps(progressed_state(progressed), sort_keys=True)
         (temporary / "state.json").write_text(text)
     cut_checkpoints(folder, keep)
@@ -138,17 +139,13 @@ def _some(names: list[str]) -> str:
     return (", ".join(names[:5]) or "none") + more
 
 
-def _plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-
-
 def _of_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
     named = {id(p): n for n, p in model.named_parameters()}
     state: dict[str, torch.Tensor] = {}
     for parameter, entries in optimizer.state.items():
         for key, value in entries.items():
             state[f"{named[id(parameter)]}|{key}"] = torch.as_tensor(value)
-    return _plain(state)
+    return state
 
 
 def _into_optimizer(

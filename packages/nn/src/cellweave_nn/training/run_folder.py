@@ -82,21 +82,15 @@ class RunFolder:
             return
         kept = [line for line in _lines(self.metrics) if line["step"] <= step]
         temporary = self.metrics.with_name(".metrics.cut")
-        temporary.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in kept))
-        temporary.replace(self.metrics)
+        with _room_for(self.metrics):
+            temporary.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in kept))
+            temporary.replace(self.metrics)
 
     def add_metrics(self, line: Mapping[str, Any]) -> None:
         """Append one line."""
         text = json.dumps(line, sort_keys=True) + "\n"
-        try:
-            with self.metrics.open("a") as file:
-                file.write(text)
-        except OSError as error:
-            msg = (
-                f"Cannot write to {str(self.metrics)!r}: {error.strerror}. Checkpoints are "
-                "untouched. Make room, then run the same command to go on."
-            )
-            raise UnwritableError(msg) from error
+        with _room_for(self.metrics), self.metrics.open("a") as file:
+            file.write(text)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -143,6 +137,18 @@ def _lines(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:  # the half line of a process that was killed
             break
     return lines
+
+
+@contextmanager
+def _room_for(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        msg = (
+            f"Cannot write to {str(path)!r}: {error.strerror}. Checkpoints are untouched. "
+            "Make room, then run the same command to go on."
+        )
+        raise UnwritableError(msg) from error
 
 
 def _lock(descriptor: int, path: Path) -> None:
