@@ -150,9 +150,12 @@ def link_by_distance(genes: Regions, regions: Regions, rule: DistanceRule) -> Ge
         (region_codes, regions.starts, regions.ends),
         reach=rule.reach,
     )
-    distances = signed_distance(
-        placed.starts[i], placed.ends[i], regions.starts[j], regions.ends[j]
-    )
+    # Within no reach there is only overlap, at distance 0.
+    distances = np.zeros(len(i), dtype=np.int64)
+    if rule.reach:
+        distances = signed_distance(
+            placed.starts[i], placed.ends[i], regions.starts[j], regions.ends[j]
+        )
     return GenePairs(
         genes=i,
         regions=j,

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cellweave.kernels.intervals import count_overlaps, write_overlaps
+
 __all__ = ["overlapping_pairs", "ragged_ranges", "signed_distance"]
 
 # Chromosomes are laid end to end this far apart: longer than any genome plus any reach.
@@ -41,13 +43,23 @@ def overlapping_pairs(
     # |d| <= reach is the same as overlap after the query has grown by `reach` on both sides.
     query_starts, query_ends = _laid_out(query, at_query, grow=np.int64(reach))
     target_starts, target_ends = _laid_out(target, at_target, grow=np.int64(0))
-    first = _starts_within(query_starts, query_ends, target_starts, side="left")
-    second = _starts_within(target_starts, target_ends, query_starts, side="right")
-    i = np.concatenate([first[0], second[1]])
-    j = np.concatenate([first[1], second[0]])
-    # One number a pair: sorting numbers is several times faster than sorting by two keys.
-    pairs = np.sort(at_query[i] * np.int64(max(len(target[0]), 1)) + at_target[j])
-    return np.divmod(pairs, np.int64(max(len(target[0]), 1)))
+    by_query = np.argsort(query_starts, kind="stable")
+    by_target = np.argsort(target_starts, kind="stable")
+    query_starts, target_starts = query_starts[by_query], target_starts[by_target]
+    inside = (
+        np.searchsorted(target_starts, query_starts, side="left"),
+        np.searchsorted(target_starts, query_ends[by_query], side="left"),
+    )
+    reaching = (
+        np.searchsorted(query_starts, target_starts, side="right"),
+        np.searchsorted(query_starts, target_ends[by_target], side="left"),
+    )
+    counts = np.empty(len(by_query), dtype=np.int64)
+    counts[by_query] = count_overlaps(*inside, *reaching)
+    begins = np.cumsum(counts) - counts
+    found = np.empty(int(counts.sum()), dtype=np.int64)
+    write_overlaps(*inside, *reaching, at_target[by_target], begins[by_query], found)
+    return np.repeat(at_query, counts), found
 
 
 def signed_distance(
@@ -79,14 +91,3 @@ def _laid_out(
 ) -> tuple[np.ndarray, np.ndarray]:
     codes, starts, ends = (np.asarray(a)[rows].astype(np.int64) for a in intervals)
     return codes * _STRIDE + starts - grow, codes * _STRIDE + ends + grow
-
-
-def _starts_within(
-    starts: np.ndarray, ends: np.ndarray, points: np.ndarray, *, side: str
-) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(points, kind="stable")
-    placed = points[order]
-    begin = np.searchsorted(placed, starts, side=side)  # type: ignore[call-overload]
-    end = np.searchsorted(placed, ends, side="left")
-    owner, position = ragged_ranges(begin, end)
-    return owner, order[position]

@@ -63,7 +63,8 @@ def qc_violins(
     for limit in limits:
         if limit is not None:
             ax.axhline(np.log10(1 + limit) if log else limit, color=INK, lw=1, ls="--")
-    ax.set_xticks(range(len(names)), [short(n, 14) for n in names], rotation=30, ha="right")
+    shown = [] if names == [""] else names
+    ax.set_xticks(range(len(shown)), [short(n, 14) for n in shown], rotation=30, ha="right")
     ax.set_ylabel(f"log10(1 + {short(column)})" if log else short(column), fontsize=9, color=INK)
     return plain(ax, title)
 

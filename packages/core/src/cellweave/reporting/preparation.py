@@ -17,7 +17,7 @@ from cellweave import pl
 from cellweave.evaluation.cells import is_known
 from cellweave.pl.axes import new_axes
 from cellweave.reporting.numbers import format_number
-from cellweave.reporting.page import Block, Facts, Figure, Page, Section, Table, write_page
+from cellweave.reporting.page import Block, Figure, Page, Section, Table, write_page
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,10 +110,10 @@ def _steps_section(name: str, adata: AnnData) -> Section:
         (s["name"], _told(s["parameters"]), _told(s["outcome"])) for s in record.get("steps", ())
     ]
     said = record.get("provenance") or {}
-    facts = [("Seed", str(said.get("seed", "not recorded")))]
-    facts += [(f"{n} version", str(v)) for n, v in said.get("versions", {}).items()]
-    table = Table(header=("Step", "Settings", "Outcome"), rows=rows)
-    return Section(title=f"{name}: what was done", blocks=(table, Facts(items=facts)))
+    made_with = ", ".join(f"{n} {v}" for n, v in said.get("versions", {}).items())
+    note = f"Seed {said['seed']}; {made_with}." if said else "How it was made is not recorded."
+    table = Table(header=("Step", "Settings", "Outcome"), rows=rows, note=note)
+    return Section(title=f"{name}: what was done", blocks=(table,))
 
 
 def _told(values: Mapping[str, Any]) -> str:
@@ -122,7 +122,9 @@ def _told(values: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
-        return format_number(value)
+        return f"{int(value):,}" if value.is_integer() else format_number(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     if isinstance(value, list):
         return f"{len(value)} ({', '.join(map(str, value[:5]))}{' …' if len(value) > 5 else ''})"
     return "none" if value is None else str(value)
@@ -199,7 +201,7 @@ def _map_section(
                 look_for="Good: no gradient over the whole picture.",
             )
         )  # fmt: skip
-    lead = f"UMAP of {key}, {len(rows):,} of {adata.n_obs:,} cells."
+    lead = f"UMAP of {key}, {_of_all(rows, adata)}."
     return Section(title=f"{name}: cells by their components", lead=lead, blocks=tuple(figures))
 
 
@@ -215,16 +217,17 @@ def _places_section(name: str, adata: AnnData, key: str, label_key: str) -> Sect
     shown.append(("log10(1 + total)", _depth(adata)))
     if key in adata.obsm:
         shown.append((f"first component of {key}", np.asarray(adata.obsm[key])[:, 0]))
+    drawn = points[rows]
     figures = [
         _drawn(
             f"{name}-places-{i}", title,
-            lambda ax, v=values[rows], t=title: pl.spatial_map(points[rows], color=v, title=t, ax=ax),
+            lambda ax, v=values[rows], t=title: pl.spatial_map(drawn, color=v, title=t, ax=ax),
             width=4.8, height=4.0,
         )
         for i, (title, values) in enumerate(shown)
         if values is not None
     ]  # fmt: skip
-    lead = f"{len(rows):,} of {adata.n_obs:,} cells where they lie."
+    lead = f"{_of_all(rows, adata)}, each where it lies.".capitalize()
     return Section(title=f"{name}: cells in the tissue", lead=lead, blocks=tuple(figures))
 
 
@@ -246,8 +249,8 @@ def _ions_section(name: str, adata: AnnData, points: np.ndarray) -> Section:
 
 def _ion_title(adata: AnnData, at: int) -> str:
     name, mass = str(adata.var_names[at]), float(adata.var["mz"].iloc[at])
-    shown = f"m/z {mass:.4f}"
-    return shown if f"{mass:.2f}" in name else f"{name}, {shown}"
+    only_mass = not any(c.isalpha() for c in name.lower().replace("m/z", "").replace("mz", ""))
+    return f"m/z {mass:.4f}" if only_mass else f"{name}, m/z {mass:.4f}"
 
 
 def _ion(name: str, title: str, points: np.ndarray, values: np.ndarray) -> Figure:
@@ -269,6 +272,12 @@ def _shown_rows(n: int) -> np.ndarray:
     if n <= _MOST_SHOWN:
         return np.arange(n)
     return np.sort(np.random.default_rng(0).choice(n, _MOST_SHOWN, replace=False))
+
+
+def _of_all(rows: np.ndarray, adata: AnnData) -> str:
+    if len(rows) == adata.n_obs:
+        return f"all {adata.n_obs:,} cells"
+    return f"{len(rows):,} of {adata.n_obs:,} cells, drawn at random"
 
 
 def _names(adata: AnnData, column: str) -> np.ndarray | None:

@@ -58,7 +58,7 @@ def prepare(
             f"{closest(unknown[0], mdata.mod)} Modalities: {one_of(mdata.mod)}."
         )
         raise ConfigError(msg)
-    makers = {name: modality_of(name) for name in mdata.mod}  # all known before any work
+    makers = {name: _maker(name, adata) for name, adata in mdata.mod.items()}  # before any work
     prepared: dict[str, AnnData] = {}
     for step, (name, adata) in enumerate(mdata.mod.items(), start=1):
         _tell(progress, name, step, len(makers))
@@ -93,6 +93,21 @@ def modality_of(name: str) -> Modality:
         f"Available: {one_of(known)}.{how}"
     )
     raise UnknownComponentError(msg)
+
+
+def _maker(name: str, adata: AnnData) -> Modality:
+    """Return the modality; of one by another name, say what it looks like and how to rename it."""
+    try:
+        return modality_of(name)
+    except UnknownComponentError as error:
+        likely = get_plugin_manager().guess_modality(adata)
+        if not likely:
+            raise
+        msg = (
+            f"{error} {name!r} looks like {likely!r}: read it as that with "
+            f"modalities={{{likely!r}: {name!r}}}, or {likely}={name} on the command line."
+        )
+        raise UnknownComponentError(msg) from error
 
 
 def _tell(progress: ProgressCallback | None, name: str, step: int, total: int) -> None:
