@@ -109,3 +109,20 @@ def test_batches_are_centred(fitted):
     kinds = mdata["rna"].obs["cell_type"].to_numpy(str)
     near = result.embeddings["atac"] @ result.embeddings["rna"].T
     assert (kinds[near.argmax(1)] == kinds).mean() > 0.9
+
+
+def test_new_cells_on_other_axes_are_refused(fitted):
+    mdata, links, _ = fitted
+    new = mudata.MuData({m: a.copy() for m, a in mdata.mod.items()})
+    shape = new["atac"].n_vars, new["atac"].obsm["X_lsi"].shape[1]
+    new["atac"].varm["lsi_loadings"] = np.random.default_rng(0).normal(size=shape)
+    made = BindSC().fit(new, links)
+    made.transform(new)
+    other = new["atac"]
+    other.obsm["X_lsi"] = other.obsm["X_lsi"][:, ::-1].copy()  # as many columns, other axes
+    other.varm["lsi_loadings"] = other.varm["lsi_loadings"][:, ::-1].copy()
+    with pytest.raises(DataError, match=r"stands on other axes .*Prepare the new cells together"):
+        made.transform(new)
+    del other.varm["lsi_loadings"]
+    with pytest.raises(DataError, match="varm has no 'lsi_loadings', so it cannot be told"):
+        made.transform(new)

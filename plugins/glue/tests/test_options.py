@@ -59,7 +59,7 @@ def test_any_representation_can_be_used(two, two_links, subset, quick):
     mdata = subset(two, *two.mod)
     mdata.mod["rna"].obsm["X_other"] = rng.normal(size=(two.mod["rna"].n_obs, 7))
     fit = quick(use_rep={"rna": "X_other"}).fit(mdata, two_links)
-    assert fit.state().extra["modalities"]["rna"]["representation"] == "X_other"
+    assert fit.state().extra["modalities"]["rna"]["basis"]["key"] == "X_other"
     with pytest.raises(DataError, match="obsm has no 'X_other', which the fit read"):
         fit.transform(two)
 
@@ -131,3 +131,19 @@ def test_panel_brings_its_genes_in(three, three_links, subset):
     marked = mdata.mod["prot"].var["highly_variable"].to_numpy()
     assert marked.sum() < len(marked)  # isotype controls
     assert np.array_equal(masks["prot"], marked)
+
+
+def test_new_cells_on_other_axes_are_refused(two, two_links, subset, quick):
+    new = subset(two, *two.mod)
+    shape = new["rna"].n_vars, new["rna"].obsm["X_pca"].shape[1]
+    new["rna"].varm["PCs"] = np.random.default_rng(0).normal(size=shape)
+    fitted = quick(progress=0.001, min_epochs=1).fit(new, two_links)
+    fitted.transform(new)
+    other = new["rna"]
+    other.obsm["X_pca"] = other.obsm["X_pca"][:, ::-1].copy()  # as many columns, other axes
+    other.varm["PCs"] = other.varm["PCs"][:, ::-1].copy()
+    with pytest.raises(DataError, match=r"stands on other axes .*Prepare the new cells together"):
+        fitted.transform(new)
+    del other.varm["PCs"]
+    with pytest.raises(DataError, match="varm has no 'PCs', so it cannot be told"):
+        fitted.transform(new)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import mudata
 import numpy as np
 import pytest
@@ -15,16 +17,8 @@ from cellweave_maxfuse.smoothing import neighbour_graph, neighbours, smooth
 
 
 def data(*modalities, n_cells=220, seed=0, **settings):
-    mdata = simulate(
-        n_cells=n_cells,
-        modalities=modalities,
-        n_types=3,
-        n_genes=200,
-        n_peaks=300,
-        prepared=True,
-        seed=seed,
-        **settings,
-    )
+    sizes = {"n_types": 3, "n_genes": 200, "n_peaks": 300, **settings}
+    mdata = simulate(n_cells=n_cells, modalities=modalities, prepared=True, seed=seed, **sizes)
     return mdata, tuple(links for links in true_links(mdata) if len(links))
 
 
@@ -186,10 +180,56 @@ def test_representation_by_text(two):
 
 
 def test_state_with_an_array_missing_is_refused(two):
-    from dataclasses import replace
-
     mdata, links = two
     state = MaxFuse().fit(mdata, links).state()
     fewer = {k: v for k, v in state.arrays.items() if k != "rna/loadings"}
     with pytest.raises(StateMismatchError, match=r"lacks \['rna/loadings'\]"):
         MaxFuse.from_state(replace(state, arrays=fewer))
+
+
+def test_new_cells_on_other_axes_are_refused(two):
+    mdata, links = two
+    new = mdata.copy()
+    new["prot"].varm["PCs"] = np.eye(new["prot"].n_vars, new["prot"].obsm["X_pca"].shape[1])
+    made = MaxFuse().fit(new, links)
+    made.transform(new)
+    other = new["prot"]
+    other.obsm["X_pca"] = other.obsm["X_pca"][:, ::-1].copy()  # as many columns, other axes
+    other.varm["PCs"] = other.varm["PCs"][:, ::-1].copy()
+    with pytest.raises(DataError, match=r"stands on other axes .*Prepare the new cells together"):
+        made.transform(new)
+    del other.varm["PCs"]
+    with pytest.raises(DataError, match="varm has no 'PCs', so it cannot be told"):
+        made.transform(new)
+
+
+def test_a_type_that_one_modality_lacks_scores_low_and_is_told():
+    mdata, links = data("rna", "prot", n_cells=500, seed=1, n_types=5, n_genes=300)
+    kinds = mdata["rna"].obs["cell_type"].to_numpy(str)
+    gone = np.unique(kinds)[0]
+    lacking = mudata.MuData({"rna": mdata["rna"], "prot": mdata["prot"][kinds != gone].copy()})
+    whole, cut = MaxFuse().fit(mdata, links).result(), MaxFuse().fit(lacking, links).result()
+    assert not any("may lack their type" in line for line in whole.advice)
+    assert any("'rna' lie among cells that all match badly: 'prot'" in x for x in cut.advice)
+    assert not any("'prot' lie among" in line for line in cut.advice)
+    (name,) = [k for k in cut.quality if k.startswith("unmatched_rna_to")]
+    assert cut.quality[name] == pytest.approx((kinds == gone).mean(), abs=0.06)
+    (match,) = cut.matches
+    rows = match.rows if match.source == "rna" else match.cols
+    best = np.zeros(len(kinds))
+    np.maximum.at(best, rows, match.scores)
+    assert np.quantile(best[kinds == gone], 0.9) < np.quantile(best[kinds != gone], 0.1)
+
+
+def test_several_link_records_of_a_pair_are_all_used(two):
+    mdata, (link,) = two
+    half = len(link) // 2
+
+    def part(rows):
+        names = ("rows", "cols", "weights", "signs", "evidence")
+        return replace(link, **{n: getattr(link, n)[rows] for n in names})
+
+    parts = [part(slice(half)), part(slice(half, None)).reversed()]
+    joined = MaxFuse().fit(mdata, parts).result()
+    plain = MaxFuse().fit(mdata, [link]).result()
+    np.testing.assert_allclose(joined.embeddings["rna"], plain.embeddings["rna"], atol=1e-4)

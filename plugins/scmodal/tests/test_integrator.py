@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import mudata
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
+from cellweave import weaving
 from cellweave.datasets import simulate, true_links
 from cellweave.errors import ConfigError, DataError, NumericalError, StateMismatchError
 from cellweave.records import ComponentState, FeatureLinks
+from cellweave.weaving import cells_of
 from cellweave_scmodal import ScmodalIntegrator
 from cellweave_scmodal.decoding import fit_feature_map
-from cellweave_scmodal.inputs import _linked_values, spanning_pairs
+from cellweave_scmodal.inputs import ground_of, linked_pair, spanning_pairs
 
 SMALL = {"n_steps": 300, "n_hidden": 64, "n_discriminator": 32, "batch_size": 200}
 
@@ -92,7 +95,7 @@ def test_unknown_representation_names_the_closest(data):
 
 
 def test_missing_links_are_told(data):
-    with pytest.raises(DataError, match="do not connect"):
+    with pytest.raises(DataError, match="No feature links were given"):
         ScmodalIntegrator(**SMALL).fit(data, ())
 
 
@@ -103,22 +106,68 @@ def test_diverging_training_stops_and_names_the_loss(data):
 
 def test_a_tree_prefers_rich_links_and_needs_no_triangle():
     three = simulate(n_cells=60, modalities=("rna", "atac", "prot"), prepared=True, seed=0)
-    chosen = spanning_pairs(sorted(three.mod), true_links(three))
+    chosen = spanning_pairs([k for k in true_links(three) if len(k)])
     assert len(chosen) == 2
     assert {n for k in chosen for n in (k.source, k.target)} == {"rna", "atac", "prot"}
 
 
-def test_linked_values_equal_a_loop(data):
+def test_smoothed_linked_values_equal_a_loop(data):
     (links,) = true_links(data)
-    source, target = _linked_values(data, links)
-    matrix = links.matrix().toarray()
-    anchors = np.flatnonzero(np.abs(matrix).sum(0))
-    counts = np.asarray(data[links.source].layers["counts"].todense(), dtype=float)
-    for column, j in enumerate(anchors[:5]):
-        total = np.maximum(counts.sum(1), 1)
-        by_hand = sum(matrix[i, j] * counts[:, i] for i in np.flatnonzero(matrix[:, j]))
-        assert np.allclose(source[:, column], np.log1p(1e4 * by_hand / total), rtol=1e-4)
-    assert target.shape == source.shape
+    grounds = {
+        n: ground_of(cells_of(n, a, use_rep={"rna": "X_pca", "prot": "X_pca"}), n_neighbors=6)
+        for n, a in data.mod.items()
+    }
+    pair = linked_pair(data, links, grounds, max_dims=1000)
+    raw = weaving.linked_pair(links, data.mod)
+    z, shares = {}, {}
+    for name, adata in data.mod.items():
+        ground = grounds[name]
+        values = raw.values(name, adata)[ground.cells.order].astype(float)
+        values -= values.mean(0)
+        unit = ground.coordinates / np.linalg.norm(ground.coordinates, axis=1, keepdims=True)
+        near = unit @ unit.T
+        np.fill_diagonal(near, -np.inf)
+        means = np.stack([values[np.argsort(-row, kind="stable")[:6]].mean(0) for row in near])
+        shares[name] = np.clip((means.var(0) / values.var(0) - 1 / 6) / (1 - 1 / 6), 0, 1)
+        both = (6 * means + values) / 7
+        z[name] = both / both.std(0)
+    weight = np.sqrt(shares["rna"] * shares["prot"])
+    kept = weight > 0
+    expected = {n: (np.clip(v, -10, 10) * weight)[:, kept] for n, v in z.items()}
+    scale = np.sqrt(np.mean([v.var(0).mean() for v in expected.values()]))
+    np.testing.assert_allclose(pair.source_linked, expected[pair.source] / scale, atol=2e-3)
+    np.testing.assert_allclose(pair.target_linked, expected[pair.target] / scale, atol=2e-3)
+    assert pair.agreement == pytest.approx(weight.mean(), abs=1e-3)
+
+
+def test_cells_of_another_order_get_the_same_coordinates(data):
+    order = np.random.default_rng(0).permutation(data["rna"].n_obs)
+    turned = mudata.MuData({"prot": data["prot"].copy(), "rna": data["rna"][order].copy()})
+    short = {**SMALL, "n_steps": 30}
+    plain = ScmodalIntegrator(**short).fit(data, true_links(data)).result().embeddings
+    other = ScmodalIntegrator(**short).fit(turned, true_links(data)).result().embeddings
+    np.testing.assert_allclose(other["rna"], plain["rna"][order], atol=1e-4)
+    np.testing.assert_allclose(other["prot"], plain["prot"], atol=1e-4)
+
+
+def test_a_few_new_cells_land_where_they_were(data, fitted):
+    few = mudata.MuData({"rna": data["rna"][:3].copy()})
+    known = fitted.result().embeddings["rna"]
+    new = fitted.transform(few)["rna"]
+    assert (
+        (((known - new[:, None]) ** 2).sum(-1).argsort(1)[:, :10] == [[0], [1], [2]]).any(1).all()
+    )
+
+
+def test_new_cells_on_other_axes_are_refused(data):
+    given = mudata.MuData({n: a.copy() for n, a in data.mod.items()})
+    shape = given["rna"].n_vars, given["rna"].obsm["X_pca"].shape[1]
+    given["rna"].varm["PCs"] = np.random.default_rng(0).normal(size=shape)
+    fitted = ScmodalIntegrator(**{**SMALL, "n_steps": 2}).fit(given, true_links(data))
+    fitted.transform(given)
+    given["rna"].varm["PCs"] = -given["rna"].varm["PCs"]
+    with pytest.raises(DataError, match="stands on other axes"):
+        fitted.transform(given)
 
 
 def test_feature_map_recovers_a_planted_linear_map():

@@ -12,9 +12,13 @@ from cellweave.errors import DataError
 from cellweave.records import FeatureLinks
 from cellweave.weaving import (
     InputRules,
+    basis_of,
+    batch_codes,
     cells_of,
     check_inputs,
     linked_pair,
+    new_cells_problem,
+    one_per_pair,
     parse_use_rep,
     product_svd,
 )
@@ -123,3 +127,63 @@ def test_use_rep_in_its_three_forms(small):
     assert parse_use_rep(None, mdata) == {}
     with pytest.raises(DataError, match="Did you mean 'X_pca'"):
         parse_use_rep("X_pcaa", mdata)
+
+
+def with_loadings(adata, seed=0):
+    rng = np.random.default_rng(seed)
+    adata.varm["PCs"] = rng.standard_normal((adata.n_vars, 4)).astype(np.float32)
+    adata.varm["PCs"][0] = 0
+    return adata
+
+
+def test_a_basis_is_known_by_its_loadings_whatever_the_order_of_features(small):
+    rna = with_loadings(small[0]["rna"])
+    fitted = {"rna": basis_of(rna, "X_pca")}
+    assert new_cells_problem("rna", rna[:5, ::-1].copy(), fitted) is None
+    assert new_cells_problem("rna", rna[:, 1:].copy(), fitted) is None  # it had no loading
+    for wrong in (with_loadings(rna.copy(), 1), rna[:, :-1].copy()):
+        assert "stands on other axes" in new_cells_problem("rna", wrong, fitted)
+    assert "'prot' was not fitted" in new_cells_problem("prot", rna, fitted)
+    assert type(fitted["rna"]).from_json(fitted["rna"].to_json()) == fitted["rna"]
+
+
+def test_a_representation_without_loadings_is_known_by_its_width_alone(small):
+    rna = small[0]["rna"]
+    rna.obsm["X_model"] = rna.obsm["X_pca"]
+    fitted = {"rna": basis_of(rna, "X_model")}
+    assert new_cells_problem("rna", rna, fitted) is None
+    narrow = rna.copy()
+    narrow.obsm["X_model"] = narrow.obsm["X_model"][:, :3]
+    assert "shape (20, 3); the fit read 4 columns" in new_cells_problem("rna", narrow, fitted)
+    narrow.obsm["X_model"] = np.full((20, 4), np.nan)
+    assert "NaN or infinity for 20 cells" in new_cells_problem("rna", narrow, fitted)
+
+
+def test_records_of_one_pair_are_joined_and_the_larger_weight_stays(small):
+    _, links = small
+    second = FeatureLinks(
+        source="prot",
+        target="rna",
+        source_features=links.target_features,
+        target_features=links.source_features,
+        rows=np.array([0, 2], dtype=np.int32),
+        cols=np.array([1, 5], dtype=np.int32),
+        weights=np.array([0.75, 0.25], dtype=np.float32),
+        signs=np.array([-1, 1], dtype=np.int8),
+        evidence=np.full(2, "table"),
+    )
+    (pair, joined), *rest = one_per_pair([links, second]).items()
+    assert (pair, rest) == (("prot", "rna"), [])
+    expected = links.reversed().matrix().toarray()
+    expected[0, 1], expected[2, 5] = -0.75, 0.25
+    np.testing.assert_array_equal(joined.matrix().toarray(), expected)
+    assert sorted(joined.evidence) == ["name", "name", "name", "table", "table"]
+    assert one_per_pair([links])["prot", "rna"].matrix().nnz == 4
+
+
+def test_a_batch_that_was_not_fitted_gets_a_code_of_its_own(small):
+    rna = small[0]["rna"]
+    rna.obs["plate"] = np.where(np.arange(20) < 4, "new", "b")
+    np.testing.assert_array_equal(batch_codes(rna, "plate", ("a", "b")), [2] * 4 + [1] * 16)
+    np.testing.assert_array_equal(batch_codes(rna, None, ("",)), 0)
+    np.testing.assert_array_equal(batch_codes(rna, "lane", ("a", "b")), 2)

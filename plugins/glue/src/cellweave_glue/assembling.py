@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cellweave.errors import DataError, closest, one_of
+from cellweave.errors import DataError
+from cellweave.weaving import Basis, basis_of, new_cells_problem
 from cellweave_glue.checkpoint import Checkpoint, digest_of, fingerprint
-from cellweave_glue.consistency import integration_consistency
+from cellweave_glue.consistency import chosen_size, integration_consistency
 from cellweave_glue.fitted import FittedGlue, FittedModality, unit_rows
 from cellweave_glue.fitting import FitPlan, Run, histories, run_phases
 from cellweave_glue.graph import GuidanceGraph, build_graph
@@ -61,7 +62,8 @@ def fit_glue(
         n_labels=len(labels),
     )
     run = run_phases(trainer, mdata, data, aligned, plan_of(integrator), checkpoint, progress)
-    return _fitted(integrator, trainer, run, data, graph, labels)
+    bases = {m: basis_of(mdata.mod[m], d.representation_key) for m, d in data.items()}
+    return _fitted(integrator, trainer, run, data, graph, labels, bases)
 
 
 def _fitted(
@@ -71,11 +73,14 @@ def _fitted(
     data: Mapping[str, ModalityInput],
     graph: GuidanceGraph,
     labels: tuple[str, ...],
+    bases: Mapping[str, Basis],
 ) -> FittedGlue:
     latents = trainer.latents()
     directions = {m: unit_rows(z) for m, z in latents.items()}
     consistency = integration_consistency(directions, data, graph, seed=integrator.seed)
     quality = {f"consistency_{n}": value for n, value in consistency.items()}
+    at = chosen_size(list(consistency), min(d.n_cells for d in data.values()))
+    quality["consistency"] = consistency[at]
     quality |= {"n_links": float(graph.n_links), "mixing": run.history["discriminator"][-1]}
     return FittedGlue(
         graph=graph,
@@ -83,7 +88,7 @@ def _fitted(
         modalities={
             m: FittedModality(
                 shape=trainer.shapes[m],
-                representation=d.representation_key,
+                basis=bases[m],
                 batches=d.batches,
                 obs_names=d.obs_names,
             )
@@ -94,13 +99,13 @@ def _fitted(
         labels=labels,
         history=histories(run),
         quality=quality,
-        advice=_advice(consistency, graph, run, len(data)),
+        advice=_advice((at, consistency[at]), graph, run, len(data)),
         inputs={m: digest_of(d) for m, d in data.items()},
     )
 
 
 def _advice(
-    consistency: Mapping[int, float], graph: GuidanceGraph, run: Run, n_modalities: int
+    consistency: tuple[int, float], graph: GuidanceGraph, run: Run, n_modalities: int
 ) -> tuple[str, ...]:
     """Say what looks poor and what to try."""
     out = []
@@ -109,13 +114,13 @@ def _advice(
             f"Only {graph.n_links} links join the modelled features: the match rests on few "
             "features. Add links (a marker table, a wider window) or more linked features."
         )
-    known = [value for value in consistency.values() if np.isfinite(value)]
-    if not known or max(known) < _UNSURE:
-        best = f"{max(known):.3f}" if known else "not computable"
+    size, value = consistency
+    if not value >= _UNSURE:
+        found = f"{value:.3f}" if np.isfinite(value) else "not computable"
         out.append(
-            f"Linked features hardly vary together over the joint clusters (consistency {best}, "
-            f"reliable above {_UNSURE}). Check that links and organism fit the data, use more "
-            "highly variable genes, or compare with another integrator."
+            f"Linked features hardly vary together over {size} joint clusters (consistency "
+            f"{found}, reliable above {_UNSURE}). Check that links and organism fit the data, use "
+            "more highly variable genes, or compare with another integrator."
         )
     chance = float(np.log(n_modalities))
     mixing = run.history["discriminator"][-1]
@@ -151,36 +156,10 @@ def vectors_of_all(models: Sequence[FittedGlue]) -> list[np.ndarray]:
 
 def new_latents(fitted: FittedGlue, mdata: MuData) -> dict[str, np.ndarray]:
     """Encode the cells of every modality of ``mdata``; all problems are told at once."""
-    problems = [p for m in mdata.mod if (p := _new_problem(fitted, m, mdata.mod[m]))]
+    bases = {m: info.basis for m, info in fitted.modalities.items()}
+    problems = [p for m in mdata.mod if (p := new_cells_problem(m, mdata.mod[m], bases))]
     if not mdata.mod:
         problems = ["`mdata` has no modality. Give new cells of at least one."]
     if problems:
         raise DataError("\n".join(problems))
-    return {
-        m: fitted.encode(m, adata.obsm[fitted.modalities[m].representation])
-        for m, adata in mdata.mod.items()
-    }
-
-
-def _new_problem(fitted: FittedGlue, modality: str, adata: Any) -> str | None:
-    if modality not in fitted.modalities:
-        return (
-            f"GLUE was not fitted on {modality!r}.{closest(modality, fitted.modalities)} "
-            f"It knows: {one_of(fitted.modalities)}. Leave this modality out."
-        )
-    info = fitted.modalities[modality]
-    key, width = info.representation, info.shape.n_inputs
-    if key not in adata.obsm:
-        return (
-            f"mdata[{modality!r}].obsm has no {key!r}, which the fit read; it has: "
-            f"{one_of(adata.obsm)}. Put the new cells onto the axes of the fitted ones first."
-        )
-    values = np.asarray(adata.obsm[key])
-    if values.ndim != 2 or values.shape[1] != width:
-        return (
-            f"mdata[{modality!r}].obsm[{key!r}] has shape {values.shape}; the fit read {width} "
-            "columns. Put the new cells onto the axes of the fitted ones first."
-        )
-    if not np.isfinite(values).all():
-        return f"mdata[{modality!r}].obsm[{key!r}] holds NaN or infinity. Drop these cells first."
-    return None
+    return {m: fitted.encode(m, adata.obsm[bases[m].key]) for m, adata in mdata.mod.items()}

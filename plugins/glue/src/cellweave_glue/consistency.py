@@ -8,7 +8,7 @@ sum(sign * weight * correlation) / sum(weight): near 0 when the alignment is arb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from cellweave_glue.graph import GuidanceGraph
     from cellweave_glue.inputs import ModalityInput
 
-__all__ = ["integration_consistency", "link_correlations", "metacell_profiles"]
+__all__ = [
+    "chosen_size",
+    "integration_consistency",
+    "link_correlations",
+    "metacell_profiles",
+]
 
 _SIZES = (10, 20, 50, 100, 200)
 _LEAST_SHARED = 3
@@ -40,6 +45,14 @@ def integration_consistency(
     """
     smallest = min(len(e) for e in embeddings.values())
     return {n: _consistency(embeddings, data, graph, n, seed) for n in sizes if n <= smallest}
+
+
+def chosen_size(sizes: Sequence[int], n_cells: int) -> int:
+    """Return the number of metacells to judge by: the nearest to the root of the cells.
+
+    Few metacells flatter (any rough match makes ten clusters agree), many are noise.
+    """
+    return min(sizes, key=lambda n: (abs(np.log(n) - 0.5 * np.log(n_cells)), n))
 
 
 def _consistency(

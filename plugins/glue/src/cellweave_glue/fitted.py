@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cellweave.errors import DataError, StateMismatchError, closest, one_of
+from cellweave.weaving import Basis
 from cellweave_glue.graph import GuidanceGraph
 from cellweave_glue.model import GlueNetwork, ModalityShape
 
@@ -26,7 +27,7 @@ class FittedModality:
     """What is kept of one modality's input."""
 
     shape: ModalityShape
-    representation: str
+    basis: Basis
     batches: tuple[str, ...]
     obs_names: np.ndarray
 
@@ -149,7 +150,7 @@ class FittedGlue:
             "modalities": {
                 m: {
                     "shape": asdict(info.shape),
-                    "representation": info.representation,
+                    "basis": info.basis.to_json(),
                     "batches": list(info.batches),
                     "obs_names": info.obs_names.tolist(),
                 }
@@ -170,7 +171,7 @@ class FittedGlue:
         modalities = {
             m: FittedModality(
                 shape=ModalityShape(**info["shape"]),
-                representation=info["representation"],
+                basis=Basis.from_json(info["basis"]),
                 batches=tuple(info["batches"]),
                 obs_names=np.asarray(info["obs_names"], dtype=str),
             )

@@ -26,7 +26,7 @@ from cellweave_maxfuse.joint import Joint, joint_space, linked_coordinates
 from cellweave_maxfuse.matching import SoftMatching
 from cellweave_maxfuse.metacells import averaging, metacells
 from cellweave_maxfuse.pairing import PairFit, RoundSettings, Side, fuse_pair
-from cellweave_maxfuse.quality import PairQuality
+from cellweave_maxfuse.quality import PairQuality, poorly_matched, unmatched_share
 from cellweave_maxfuse.smoothing import neighbour_graph, neighbours, smooth
 from cellweave_maxfuse.spatial import Surroundings, with_surroundings
 
@@ -304,6 +304,7 @@ def _matched(
         screen=settings.screen,
     )
     columns, agreement, above_chance = evidence
+    best = _best(found.rows, found.scores, len(left)), _best(found.cols, found.scores, len(right))
     quality = PairQuality(
         left=pair[0],
         right=pair[1],
@@ -312,16 +313,19 @@ def _matched(
         link_z=above_chance,
         correlation=fit.correlation,
         score=float(np.median(found.scores)),
-        poor_left=_poor(found.rows, found.scores, len(left)),
-        poor_right=_poor(found.cols, found.scores, len(right)),
+        poor_left=poorly_matched(best[0]),
+        poor_right=poorly_matched(best[1]),
+        unmatched_left=unmatched_share(best[0], grounds[pair[0]].graph),
+        unmatched_right=unmatched_share(best[1], grounds[pair[1]].graph),
     )
     return found, quality
 
 
-def _poor(at: np.ndarray, scores: np.ndarray, n: int) -> float:
+def _best(at: np.ndarray, scores: np.ndarray, n: int) -> np.ndarray:
+    """Return the score of the best match of each cell."""
     best = np.zeros(n, dtype=np.float32)
     np.maximum.at(best, at, scores)
-    return float((best < 0.5).mean())
+    return best
 
 
 def _history(fits: list[PairFit]) -> dict[str, np.ndarray]:

@@ -17,8 +17,9 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 
-from cellweave.errors import DataError, closest, one_of
+from cellweave import weaving
 from cellweave.kernels.neighbours import nearest
+from cellweave.weaving import Basis, Cells, batch_codes, batch_means
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -26,10 +27,62 @@ if TYPE_CHECKING:
 
     from cellweave.records import FeatureLinks
 
-__all__ = ["LinkedPair", "coordinates_of", "linked_pair", "spanning_pairs"]
+__all__ = ["Axes", "Ground", "LinkedPair", "ground_of", "linked_pair", "spanning_pairs"]
 
-_REPRESENTATIONS = ("X_pca", "X_lsi")
 _CLIP = 10.0
+# Exact search is a matrix product; the approximate one only pays beyond this many cells.
+_EXACT_UP_TO = 150_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """Say how a modality's representation becomes coordinates, of fitted cells and of new ones.
+
+    Parameters
+    ----------
+    basis
+        The representation and its axes.
+    batches
+        Names of the fitted batches.
+    means
+        ``(n_batches, k)`` float32, what is taken off; a new batch loses their mean.
+    scale
+        What it is then divided by: the root of the mean variance.
+    """
+
+    basis: Basis
+    batches: tuple[str, ...]
+    means: np.ndarray
+    scale: float
+
+    def coordinates(self, adata: AnnData, batch_key: str | None) -> np.ndarray:
+        """Return the ``(n, k)`` float32 coordinates of new cells."""
+        values = np.asarray(adata.obsm[self.basis.key], dtype=np.float32)
+        centre = np.vstack([self.means, self.means.mean(axis=0)])
+        codes = batch_codes(adata, batch_key, self.batches)
+        return np.asarray((values - centre[codes]) / np.float32(self.scale), dtype=np.float32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """Hold one modality before any training, cells in canonical order.
+
+    Parameters
+    ----------
+    cells
+        Names and order of the cells.
+    axes
+        How they got their coordinates.
+    coordinates
+        ``(n, k)`` float32, centred per batch, of unit mean variance.
+    graph
+        ``(n, n)`` average over the nearest other cells.
+    """
+
+    cells: Cells
+    axes: Axes
+    coordinates: np.ndarray
+    graph: sp.csr_matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +94,7 @@ class LinkedPair:
     source, target
         Modality names.
     source_linked, target_linked
-        ``(n, s)`` float32, column by column about the same thing.
+        ``(n, s)`` float32, column by column about the same thing; canonical order.
     n_features
         Linked features that were used, before any reduction.
     agreement
@@ -56,61 +109,38 @@ class LinkedPair:
     agreement: float
 
 
-def coordinates_of(
-    adata: AnnData, name: str, *, use_rep: str | None, batch_key: str | None
-) -> np.ndarray:
-    """Return the modality's representation, centred per batch, with unit mean variance."""
-    candidates = [use_rep] if use_rep else [k for k in _REPRESENTATIONS if k in adata.obsm]
-    if not candidates or candidates[0] not in adata.obsm:
-        wanted = use_rep or " or ".join(_REPRESENTATIONS)
-        hint = closest(use_rep, adata.obsm) if use_rep else ""
-        msg = (
-            f"`mdata[{name!r}].obsm` has no {wanted!r}.{hint} It has: {one_of(adata.obsm)}. "
-            "Run `cellweave.prepare(mdata)` first, or name another with `use_rep`."
-        )
-        raise DataError(msg)
-    values = np.array(adata.obsm[candidates[0]], dtype=np.float32)
-    if values.ndim != 2 or not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        msg = (
-            f"`mdata[{name!r}].obsm[{candidates[0]!r}]` has shape {values.shape} and {bad} "
-            "values that are NaN or infinite. Expected finite rows, one a cell: prepare again."
-        )
-        raise DataError(msg)
-    for rows in _batches(adata, name, batch_key):
-        values[rows] -= values[rows].mean(axis=0)
-    return values / np.float32(np.sqrt(values.var(axis=0).mean()) + 1e-8)
+def ground_of(cells: Cells, *, n_neighbors: int) -> Ground:
+    """Return coordinates and neighbourhoods of a modality."""
+    scale = float(np.sqrt(cells.representation.var(axis=0).mean()) + 1e-8)
+    coordinates = cells.representation / np.float32(scale)
+    return Ground(
+        cells=cells,
+        axes=Axes(basis=cells.basis, batches=cells.batches, means=cells.means, scale=scale),
+        coordinates=coordinates,
+        graph=_averaging(coordinates, n_neighbors),
+    )
 
 
-def _batches(adata: AnnData, name: str, batch_key: str | None) -> list[np.ndarray]:
-    if batch_key is None:
-        return [np.arange(adata.n_obs)]
-    if batch_key not in adata.obs:
-        msg = (
-            f"`mdata[{name!r}].obs` has no {batch_key!r}.{closest(batch_key, adata.obs)} "
-            f"It has: {one_of(map(str, adata.obs))}. Set batch_key to one of them or leave it out."
-        )
-        raise DataError(msg)
-    codes = adata.obs[batch_key].astype("category").cat.codes.to_numpy()
-    return [np.flatnonzero(codes == code) for code in np.unique(codes)]
+def _averaging(coordinates: np.ndarray, n_neighbors: int) -> sp.csr_matrix:
+    n = len(coordinates)
+    k = int(min(n_neighbors, n - 1))
+    found, _ = nearest(
+        coordinates, k=k, metric="cosine", exclude_self=True, exact_up_to=_EXACT_UP_TO
+    )
+    data = np.full(n * k, 1.0 / k, dtype=np.float32)
+    starts = np.arange(0, n * k + 1, k)
+    return sp.csr_matrix((data, found.astype(np.int32).ravel(), starts), shape=(n, n))
 
 
-def spanning_pairs(names: Sequence[str], links: Sequence[FeatureLinks]) -> list[FeatureLinks]:
+def spanning_pairs(links: Sequence[FeatureLinks]) -> list[FeatureLinks]:
     """Choose the links that connect all modalities as a tree, those with most links first."""
-    inside = [k for k in links if k.source in names and k.target in names and len(k)]
-    group = {name: i for i, name in enumerate(sorted(names))}
+    group = {name: name for link in links for name in (link.source, link.target)}
     chosen = []
-    for one in sorted(inside, key=lambda k: (-_n_anchors(k), *sorted((k.source, k.target)))):
+    for one in sorted(links, key=lambda k: (-_n_anchors(k), k.source, k.target)):
         a, b = group[one.source], group[one.target]
         if a != b:
             chosen.append(one)
             group = {n: a if g == b else g for n, g in group.items()}
-    if len(set(group.values())) > 1:
-        msg = (
-            f"The links do not connect the modalities {one_of(names)}: {len(inside)} of "
-            f"{len(links)} link records join two of them. Add links with `cellweave.link(mdata)`."
-        )
-        raise DataError(msg)
     return chosen
 
 
@@ -119,105 +149,71 @@ def _n_anchors(links: FeatureLinks) -> int:
 
 
 def linked_pair(
-    mdata: MuData,
-    links: FeatureLinks,
-    coordinates: Mapping[str, np.ndarray],
-    *,
-    n_neighbors: int,
-    max_dims: int,
-    batch_key: str | None,
+    mdata: MuData, links: FeatureLinks, grounds: Mapping[str, Ground], *, max_dims: int
 ) -> LinkedPair:
     """Compute the shared coordinates of two linked modalities."""
-    used = links
-    for side, features in (("source", links.source_features), ("target", links.target_features)):
-        name = getattr(links, side)
-        if not np.array_equal(features.astype(str), mdata.mod[name].var_names.astype(str)):
-            used = used.restricted(
-                source_features=mdata.mod[links.source].var_names,
-                target_features=mdata.mod[links.target].var_names,
-            )
-            break
-    if not len(used):
-        msg = (
-            f"None of the {len(links)} links between {links.source!r} and {links.target!r} names "
-            "features of these data. Link again with `cellweave.link(mdata)`."
-        )
-        raise DataError(msg)
-    raw = _linked_values(mdata, used)
-    smoothed, weights = [], []
-    for name, values in zip((links.source, links.target), raw, strict=True):
-        batches = _batches(mdata.mod[name], name, batch_key)
-        z, weight = _smoothed(values, coordinates[name], batches, n_neighbors)
+    pair = weaving.linked_pair(links, mdata.mod)
+    smoothed, shares = [], []
+    for name in (links.source, links.target):
+        ground = grounds[name]
+        z, share = _smoothed(pair.values(name, mdata.mod[name])[ground.cells.order], ground)
         smoothed.append(z)
-        weights.append(weight)
-    weight = np.sqrt(weights[0] * weights[1])
+        shares.append(share)
+    weight = np.sqrt(shares[0] * shares[1]).astype(np.float32)
     kept = weight > 0
     if not kept.any():
         weight, kept = np.ones_like(weight), np.ones_like(kept)
-    both = [s[:, kept] * weight[kept] for s in smoothed]
-    reduced = _jointly_reduced(both, max_dims)
+    for values in smoothed:
+        np.multiply(values, weight, out=values)
+    source, target = _jointly_reduced(smoothed, kept, max_dims)
     return LinkedPair(
         source=links.source,
         target=links.target,
-        source_linked=reduced[0],
-        target_linked=reduced[1],
+        source_linked=source,
+        target_linked=target,
         n_features=int(kept.sum()),
         agreement=float(weight.mean()),
     )
 
 
-def _linked_values(mdata: MuData, links: FeatureLinks) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sides as ``(n, anchors)``; anchors are the features of the narrower side."""
-    matrix = links.matrix()
-    narrow_target = len(np.unique(links.cols)) <= len(np.unique(links.rows))
-    by_anchor = matrix.tocsc() if narrow_target else matrix.T.tocsc()
-    anchors = np.flatnonzero(np.diff(by_anchor.indptr))
-    wide = links.source if narrow_target else links.target
-    narrow = links.target if narrow_target else links.source
-    wide_values = _aggregated(mdata.mod[wide], by_anchor[:, anchors])
-    narrow_values = sp.csc_matrix(mdata.mod[narrow].X)[:, anchors].toarray()
-    sides = {wide: wide_values, narrow: np.asarray(narrow_values, dtype=np.float32)}
-    return sides[links.source], sides[links.target]
-
-
-def _aggregated(adata: AnnData, weights: sp.csc_matrix) -> np.ndarray:
-    counts = sp.csr_matrix(adata.layers["counts"]).astype(np.float32)
-    total = np.maximum(np.asarray(counts.sum(axis=1)).ravel(), 1.0)
-    summed = np.asarray((counts @ weights).todense(), dtype=np.float32)
-    scaled = summed * (1e4 / total)[:, None].astype(np.float32)
-    return np.sign(scaled) * np.log1p(np.abs(scaled))
-
-
-def _smoothed(
-    values: np.ndarray, coordinates: np.ndarray, batches: list[np.ndarray], n_neighbors: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _smoothed(values: np.ndarray, ground: Ground) -> tuple[np.ndarray, np.ndarray]:
     """Return z-scores of neighbourhood means, and the share of variance that neighbours share.
 
     For white noise the mean over ``k`` other cells has ``1/k`` of the variance; what is above that
-    is signal.
+    is signal. ``values`` are overwritten: there is one more array of their size, no third.
     """
-    values = values.copy()
-    for rows in batches:
-        values[rows] -= values[rows].mean(axis=0)
-    k = int(min(n_neighbors, len(values) - 1))
-    indices, _ = nearest(coordinates, k=k, metric="cosine", exclude_self=True)
-    mean = np.zeros_like(values)
-    for column in range(k):
-        mean += values[indices[:, column]]
-    mean /= k
-    variance = np.maximum(values.var(axis=0), 1e-12)
-    share = np.clip((mean.var(axis=0) / variance - 1.0 / k) / (1.0 - 1.0 / k), 0.0, 1.0)
-    smooth = (mean * k + values) / (k + 1)
-    z = smooth / np.maximum(smooth.std(axis=0), 1e-6)
-    return np.clip(z, -_CLIP, _CLIP), share
+    values -= batch_means(values, ground.cells.batch)[ground.cells.batch]
+    k = int(ground.graph.indptr[1])
+    mean = np.asarray(ground.graph @ values, dtype=np.float32)
+    ratio = _variances(mean) / np.maximum(_variances(values), 1e-12)
+    share = np.clip((ratio - 1.0 / k) / (1.0 - 1.0 / k), 0.0, 1.0)
+    mean *= np.float32(k / (k + 1))
+    values /= np.float32(k + 1)
+    mean += values
+    mean /= np.maximum(np.sqrt(_variances(mean)), 1e-6).astype(np.float32)
+    return np.clip(mean, -_CLIP, _CLIP, out=mean), share
 
 
-def _jointly_reduced(both: list[np.ndarray], max_dims: int) -> list[np.ndarray]:
-    if both[0].shape[1] > max_dims:
-        gram = sum(b.T.astype(np.float64) @ b / len(b) for b in both)
+def _variances(values: np.ndarray) -> np.ndarray:
+    """Return the variance of each column without a copy of them all."""
+    squares = np.einsum("ij,ij->j", values, values, dtype=np.float64) / len(values)
+    means = values.mean(axis=0, dtype=np.float64)
+    out: np.ndarray = np.maximum(squares - means**2, 0.0)
+    return out
+
+
+def _jointly_reduced(
+    both: Sequence[np.ndarray], kept: np.ndarray, max_dims: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the kept columns, or as many joint components where they are more than that."""
+    if kept.sum() > max_dims:
+        gram = sum((b.T @ b).astype(np.float64) / len(b) for b in both)
         largest = [len(gram) - max_dims, len(gram) - 1]
         _, vectors = scipy.linalg.eigh(gram, subset_by_index=largest)
         axes = vectors[:, ::-1].astype(np.float32)
-        both = [b @ axes for b in both]
-    scale = np.float32(np.sqrt(np.mean([b.var(axis=0).mean() for b in both])) + 1e-8)
-    return [np.ascontiguousarray(b / scale, dtype=np.float32) for b in both]
+        parts = [b @ axes for b in both]
+    else:
+        parts = [b[:, kept] for b in both]
+    scale = np.float32(np.sqrt(np.mean([p.var(axis=0).mean() for p in parts])) + 1e-8)
+    left, right = (np.ascontiguousarray(p / scale, dtype=np.float32) for p in parts)
+    return left, right

@@ -22,7 +22,7 @@ Cost: a step is independent of the number of cells; memory is linear in it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -30,14 +30,7 @@ import scipy.sparse as sp
 import torch
 
 from cellweave.contracts import Estimate
-from cellweave.errors import (
-    ConfigError,
-    DataError,
-    NotFittedError,
-    StateMismatchError,
-    closest,
-    one_of,
-)
+from cellweave.errors import ConfigError, DataError, NotFittedError, StateMismatchError
 from cellweave.kernels.neighbours import nearest
 from cellweave.records import (
     ComponentState,
@@ -46,9 +39,19 @@ from cellweave.records import (
     ProgressCallback,
     Provenance,
 )
+from cellweave.weaving import (
+    InputRules,
+    cells_of,
+    check_inputs,
+    new_cells_problem,
+    one_per_pair,
+    parse_use_rep,
+)
 from cellweave_scmodal.decoding import FeatureMap, fit_feature_map
-from cellweave_scmodal.inputs import LinkedPair, coordinates_of, linked_pair, spanning_pairs
+from cellweave_scmodal.fitted import Fitted, restored
+from cellweave_scmodal.inputs import Ground, LinkedPair, ground_of, linked_pair, spanning_pairs
 from cellweave_scmodal.model import Networks
+from cellweave_scmodal.quality import advice_on, quality_of
 from cellweave_scmodal.training import Schedule, Weights, train
 
 if TYPE_CHECKING:
@@ -69,25 +72,6 @@ _POSITIVE = (
     "smoothing_neighbors",
     "max_linked",
 )
-_WEAK_AGREEMENT = 0.01
-_MAP_PARTS = ("mean", "slopes", "directions")
-_POOR_MIXING = 0.5
-_MIXING_CELLS = 2000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Fitted:
-    """Everything that ``result``, ``transform`` and ``impute`` need."""
-
-    networks: Networks
-    pairs: tuple[tuple[str, str], ...]
-    widths: Mapping[str, int]
-    maps: Mapping[str, FeatureMap]
-    obs_names: Mapping[str, np.ndarray]
-    embeddings: Mapping[str, np.ndarray]
-    coordinates: Mapping[str, np.ndarray]
-    history: Mapping[str, np.ndarray]
-    quality: Mapping[str, float]
 
 
 class ScmodalIntegrator:
@@ -114,7 +98,7 @@ class ScmodalIntegrator:
     adversarial, autoencoder, cycle, neighbours, geometry
         Weights of the loss terms.
     use_rep
-        ``obsm`` key for all modalities, or modality to key; ``X_pca`` or ``X_lsi`` otherwise.
+        ``obsm`` keys: ``"X_scgpt"``, ``"rna=X_scgpt,prot=X_pca"`` or a mapping.
     batch_key
         ``obs`` column of batches; coordinates and linked features are centred per batch.
     seed
@@ -151,13 +135,15 @@ class ScmodalIntegrator:
         cycle: float = 10.0,
         neighbours: float = 20.0,
         geometry: float = 10.0,
-        use_rep: str | dict[str, str] | None = None,
+        use_rep: str | Mapping[str, str] | None = None,
         batch_key: str | None = None,
         seed: int = 0,
         device: str = "cpu",
     ) -> None:
         self._parameters: dict[str, Any] = {
-            k: v for k, v in locals().items() if k not in ("self", "__class__")
+            k: dict(v) if isinstance(v, Mapping) else v
+            for k, v in locals().items()
+            if k not in ("self", "__class__")
         }
         self.n_latent, self.n_hidden, self.n_discriminator = n_latent, n_hidden, n_discriminator
         self.n_steps, self.batch_size = n_steps, batch_size
@@ -172,7 +158,7 @@ class ScmodalIntegrator:
             geometry=geometry,
         )
         self.use_rep, self.batch_key, self.seed, self.device = use_rep, batch_key, seed, device
-        self._fitted: _Fitted | None = None
+        self._fitted: Fitted | None = None
         self._check_settings()
 
     def _check_settings(self) -> None:
@@ -208,20 +194,16 @@ class ScmodalIntegrator:
         progress: ProgressCallback | None = None,
     ) -> Self:
         """Fit on prepared data and return ``self``; ``mdata`` is not changed."""
-        names = sorted(mdata.mod)
-        tree = spanning_pairs(names, links) if len(names) > 1 else []
-        _check_data(mdata, names)
-        representation = {n: self._coordinates(mdata, n) for n in names}
-        pairs = [self._linked(mdata, one, representation) for one in tree]
-        inputs = _inputs_of(representation, pairs)
+        self._fitted = None
+        tree, grounds = self._laid_out(mdata, links)
+        pairs = [linked_pair(mdata, one, grounds, max_dims=self.max_linked) for one in tree]
+        inputs = _inputs_of(grounds, pairs)
         generator = torch.Generator().manual_seed(self.seed)
         networks = Networks(
             widths={n: x.shape[1] for n, x in inputs.items()},
             pairs=[(p.source, p.target) for p in pairs],
-            n_latent=self.n_latent,
-            n_hidden=self.n_hidden,
-            n_discriminator=self.n_discriminator,
             generator=generator,
+            **self._sizes(),
         ).to(self.device)
         history = train(
             networks,
@@ -231,19 +213,37 @@ class ScmodalIntegrator:
             generator=generator,
             progress=progress,
         )
-        embeddings = {n: self._encoded(networks, n, x) for n, x in inputs.items()}
-        self._fitted = _Fitted(
+        coordinates = {n: grounds[n].cells.in_input_order(x) for n, x in inputs.items()}
+        embeddings = {n: self._encoded(networks, n, x) for n, x in coordinates.items()}
+        self._fitted = Fitted(
             networks=networks,
             pairs=tuple((p.source, p.target) for p in pairs),
             widths={n: x.shape[1] for n, x in inputs.items()},
-            maps={n: _feature_map(mdata, n, x) for n, x in inputs.items()},
-            obs_names={n: np.asarray(mdata.mod[n].obs_names, dtype=str) for n in names},
+            axes={n: g.axes for n, g in grounds.items()},
+            maps={n: _feature_map(mdata, n, x) for n, x in coordinates.items()},
+            obs_names={n: g.cells.obs_names for n, g in grounds.items()},
             embeddings=embeddings,
-            coordinates=inputs,
+            coordinates=coordinates,
             history=history,
-            quality=_quality(embeddings, pairs, self.seed),
+            quality=quality_of(embeddings, pairs, self.seed),
         )
         return self
+
+    def _laid_out(
+        self, mdata: MuData, links: Sequence[FeatureLinks]
+    ) -> tuple[list[FeatureLinks], dict[str, Ground]]:
+        """Check everything; return the links of the tree, and every modality's coordinates."""
+        use_rep = parse_use_rep(self.use_rep, mdata)
+        rules = InputRules(method="scMODAL", use_rep=use_rep, batch_key=self.batch_key)
+        aligned = check_inputs(mdata, links, rules)
+        grounds = {
+            n: ground_of(
+                cells_of(n, mdata.mod[n], use_rep=use_rep, batch_key=self.batch_key),
+                n_neighbors=self.smoothing_neighbors,
+            )
+            for n in sorted(mdata.mod)
+        }
+        return spanning_pairs(list(one_per_pair(aligned).values())), grounds
 
     def result(self) -> IntegrationResult:
         """Return embeddings of all cells in input order."""
@@ -253,7 +253,7 @@ class ScmodalIntegrator:
             obs_names=fitted.obs_names,
             history=fitted.history,
             quality=fitted.quality,
-            advice=_advice(fitted.quality),
+            advice=advice_on(fitted.quality),
             provenance=self._provenance(),
         )
 
@@ -264,29 +264,18 @@ class ScmodalIntegrator:
         the representation, which must be in the same basis.
         """
         fitted = self._need_fit()
-        out = {}
-        for name in mdata.mod:
-            if name not in fitted.widths:
-                msg = (
-                    f"scmodal was not fitted on {name!r}.{closest(name, fitted.widths)} "
-                    f"It knows: {one_of(fitted.widths)}. Fit again with it."
-                )
-                raise DataError(msg)
-            out[name] = self._transform_one(fitted, mdata, name)
-        return out
+        bases = {n: a.basis for n, a in fitted.axes.items()}
+        problems = [p for n in mdata.mod if (p := new_cells_problem(n, mdata.mod[n], bases))]
+        if problems:
+            raise DataError(" ".join(problems))
+        return {n: self._transform_one(fitted, mdata, n) for n in mdata.mod}
 
-    def _transform_one(self, fitted: _Fitted, mdata: MuData, name: str) -> np.ndarray:
-        new = self._coordinates(mdata, name)
-        known = fitted.coordinates[name]
-        if new.shape[1] > known.shape[1]:
-            msg = (
-                f"`mdata[{name!r}]` has a representation of {new.shape[1]} dimensions. Expected "
-                f"the one of `fit`, at most {known.shape[1]}: prepare both together."
-            )
-            raise DataError(msg)
+    def _transform_one(self, fitted: Fitted, mdata: MuData, name: str) -> np.ndarray:
+        new = fitted.axes[name].coordinates(mdata.mod[name], self.batch_key)
+        known, width = fitted.coordinates[name], new.shape[1]
         k = min(self.smoothing_neighbors, len(known))
-        at, _ = nearest(new, known[:, : new.shape[1]], k=k, metric="cosine")
-        linked = known[:, new.shape[1] :][at].mean(axis=1)
+        at, _ = nearest(new, known[:, :width], k=k, metric="cosine")
+        linked = known[:, width:][at].mean(axis=1)
         x = np.hstack([new, linked]).astype(np.float32)
         return self._encoded(fitted.networks, name, x)
 
@@ -295,7 +284,7 @@ class ScmodalIntegrator:
         import pandas as pd
 
         fitted = self._need_fit()
-        self._check_names(fitted, source, target)
+        fitted.require(source, target)
         z = torch.from_numpy(fitted.embeddings[source]).to(self.device)
         with torch.no_grad():
             coordinates = fitted.networks.decode(target, z).cpu().numpy()
@@ -315,7 +304,7 @@ class ScmodalIntegrator:
         import pandas as pd
 
         fitted = self._need_fit()
-        self._check_names(fitted, source, target)
+        fitted.require(source, target)
         rows = np.linspace(0, len(fitted.embeddings[source]) - 1, n_cells).astype(int)
         x = torch.from_numpy(fitted.coordinates[source][np.unique(rows)]).to(self.device)
 
@@ -331,26 +320,11 @@ class ScmodalIntegrator:
     def state(self) -> ComponentState:
         """Return everything ``result``, ``transform`` and ``impute`` need."""
         fitted = self._need_fit()
-        arrays = {f"net/{k}": v.cpu().numpy() for k, v in fitted.networks.state_dict().items()}
-        for name in fitted.widths:
-            arrays[f"embedding/{name}"] = fitted.embeddings[name]
-            arrays[f"coordinates/{name}"] = fitted.coordinates[name]
-            feature_map = fitted.maps[name]
-            for part in _MAP_PARTS:
-                arrays[f"map/{name}/{part}"] = getattr(feature_map, part)
-        arrays |= {f"history/{k}": v for k, v in fitted.history.items()}
-        extra = {
-            "pairs": [list(p) for p in fitted.pairs],
-            "widths": dict(fitted.widths),
-            "obs_names": {n: v.tolist() for n, v in fitted.obs_names.items()},
-            "features": {n: m.features.tolist() for n, m in fitted.maps.items()},
-            "quality": dict(fitted.quality),
-        }
         return ComponentState(
             component="scmodal",
             parameters=self._parameters,
-            arrays=arrays,
-            extra=extra,
+            arrays=fitted.arrays(),
+            extra=fitted.extra(),
             provenance=self._provenance(),
         )
 
@@ -361,24 +335,11 @@ class ScmodalIntegrator:
             msg = f"This is the state of {state.component!r}. Expected one of 'scmodal'."
             raise StateMismatchError(msg)
         made = cls(**state.parameters)
-        made._fitted = _restored(made, state)
+        made._fitted = restored(state, made._sizes(), device=made.device)
         return made
 
-    def _coordinates(self, mdata: MuData, name: str) -> np.ndarray:
-        rep = self.use_rep.get(name) if isinstance(self.use_rep, dict) else self.use_rep
-        return coordinates_of(mdata.mod[name], name, use_rep=rep, batch_key=self.batch_key)
-
-    def _linked(
-        self, mdata: MuData, links: FeatureLinks, coordinates: Mapping[str, np.ndarray]
-    ) -> LinkedPair:
-        return linked_pair(
-            mdata,
-            links if links.source < links.target else links.reversed(),
-            coordinates,
-            n_neighbors=self.smoothing_neighbors,
-            max_dims=self.max_linked,
-            batch_key=self.batch_key,
-        )
+    def _sizes(self) -> dict[str, int]:
+        return {n: getattr(self, n) for n in ("n_latent", "n_hidden", "n_discriminator")}
 
     def _tensors(self, pair: LinkedPair) -> tuple[torch.Tensor, torch.Tensor]:
         first = torch.from_numpy(pair.source_linked).to(self.device)
@@ -400,16 +361,7 @@ class ScmodalIntegrator:
             z = networks.encode(name, torch.from_numpy(x).to(self.device))
         return np.asarray(z.cpu().numpy(), dtype=np.float32)
 
-    def _check_names(self, fitted: _Fitted, *names: str) -> None:
-        for name in names:
-            if name not in fitted.widths:
-                msg = (
-                    f"scmodal was not fitted on {name!r}.{closest(name, fitted.widths)} "
-                    f"It knows: {one_of(fitted.widths)}."
-                )
-                raise DataError(msg)
-
-    def _need_fit(self) -> _Fitted:
+    def _need_fit(self) -> Fitted:
         if self._fitted is None:
             msg = "ScmodalIntegrator has no result yet. Call `fit(mdata, links)` first."
             raise NotFittedError(msg)
@@ -425,25 +377,9 @@ class ScmodalIntegrator:
         )
 
 
-def _check_data(mdata: MuData, names: Sequence[str]) -> None:
-    problems = []
-    if len(names) < 2:
-        problems.append(f"it holds {len(names)} modality; expected two or more")
-    for name in names:
-        if "counts" not in mdata.mod[name].layers:
-            problems.append(f"`mdata[{name!r}].layers` has no 'counts'")
-        if mdata.mod[name].n_obs < 3:
-            problems.append(f"`mdata[{name!r}]` has {mdata.mod[name].n_obs} cells")
-    if problems:
-        msg = f"scmodal cannot use these data: {'; '.join(problems)}. Run `cellweave.prepare`."
-        raise DataError(msg)
-
-
-def _inputs_of(
-    representation: Mapping[str, np.ndarray], pairs: Sequence[LinkedPair]
-) -> dict[str, np.ndarray]:
-    """Put representation and all linked coordinates of a modality side by side."""
-    parts = {name: [values] for name, values in representation.items()}
+def _inputs_of(grounds: Mapping[str, Ground], pairs: Sequence[LinkedPair]) -> dict[str, np.ndarray]:
+    """Put coordinates and all linked coordinates of a modality side by side."""
+    parts = {name: [ground.coordinates] for name, ground in grounds.items()}
     for pair in pairs:
         parts[pair.source].append(pair.source_linked)
         parts[pair.target].append(pair.target_linked)
@@ -457,104 +393,3 @@ def _feature_map(mdata: MuData, name: str, coordinates: np.ndarray) -> FeatureMa
         keep = adata.var["highly_variable"].to_numpy(dtype=bool)
     values = sp.csr_matrix(adata.X)[:, np.flatnonzero(keep)].astype(np.float64)
     return fit_feature_map(coordinates, values, adata.var_names.to_numpy()[keep])
-
-
-def _quality(
-    embeddings: Mapping[str, np.ndarray], pairs: Sequence[LinkedPair], seed: int
-) -> dict[str, float]:
-    rng = np.random.default_rng(seed)
-    quality = {}
-    for pair in pairs:
-        quality[f"agreement_{pair.source}_{pair.target}"] = pair.agreement
-        a, b = (_sampled(embeddings[n], rng) for n in (pair.source, pair.target))
-        both = np.vstack([a, b])
-        is_first = np.arange(len(both)) < len(a)
-        at, _ = nearest(both, k=min(15, len(both) - 1), exclude_self=True)
-        other = (is_first[at] != is_first[:, None]).mean()
-        expected = 2 * is_first.mean() * (1 - is_first.mean())
-        quality[f"mixing_{pair.source}_{pair.target}"] = float(other / max(expected, 1e-9))
-    return quality
-
-
-def _sampled(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    if len(values) <= _MIXING_CELLS:
-        return values
-    return values[np.sort(rng.choice(len(values), _MIXING_CELLS, replace=False))]
-
-
-def _advice(quality: Mapping[str, float]) -> tuple[str, ...]:
-    sentences = []
-    for name, value in quality.items():
-        kind, _, pair = name.partition("_")
-        if kind == "agreement" and value < _WEAK_AGREEMENT:
-            sentences.append(
-                f"The linked features of {pair.replace('_', ' and ')} share {value:.1%} of their "
-                "variance with their neighbours: they are close to noise. Link more features, or "
-                "raise smoothing_neighbors."
-            )
-        if kind == "mixing" and value < _POOR_MIXING:
-            sentences.append(
-                f"{pair.replace('_', ' and ')} mix at {value:.0%} of what chance gives: they are "
-                "not aligned. Raise n_steps or adversarial, or look whether they hold the same "
-                "cell types."
-            )
-    return tuple(sentences)
-
-
-def _restored(made: ScmodalIntegrator, state: ComponentState) -> _Fitted:
-    extra = state.extra
-    pairs = tuple((a, b) for a, b in extra["pairs"])
-    networks = Networks(
-        widths=extra["widths"],
-        pairs=pairs,
-        n_latent=made.n_latent,
-        n_hidden=made.n_hidden,
-        n_discriminator=made.n_discriminator,
-        generator=torch.Generator().manual_seed(made.seed),
-    )
-    arrays = _checked_arrays(state, networks, list(extra["widths"]))
-    tensors = {
-        k[4:]: torch.from_numpy(np.array(v)) for k, v in arrays.items() if k.startswith("net/")
-    }
-    try:
-        networks.load_state_dict(tensors, strict=True)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        msg = f"The state does not fit the networks: {reason}. Save it again from a fit."
-        raise StateMismatchError(msg) from error
-    maps = {
-        name: FeatureMap(
-            features=np.asarray(extra["features"][name], dtype=str),
-            **{p: arrays[f"map/{name}/{p}"] for p in _MAP_PARTS},
-        )
-        for name in extra["widths"]
-    }
-    return _Fitted(
-        networks=networks.to(made.device),
-        pairs=pairs,
-        widths=extra["widths"],
-        maps=maps,
-        obs_names={n: np.asarray(v, dtype=str) for n, v in extra["obs_names"].items()},
-        embeddings={n: arrays[f"embedding/{n}"] for n in extra["widths"]},
-        coordinates={n: arrays[f"coordinates/{n}"] for n in extra["widths"]},
-        history={k[8:]: v for k, v in arrays.items() if k.startswith("history/")},
-        quality=extra["quality"],
-    )
-
-
-def _checked_arrays(
-    state: ComponentState, networks: Networks, names: Sequence[str]
-) -> Mapping[str, np.ndarray]:
-    """Refuse a state that lacks an array or holds one that nothing uses; show both lists."""
-    expected = {f"net/{k}" for k in networks.state_dict()}
-    expected |= {f"{group}/{n}" for group in ("embedding", "coordinates") for n in names}
-    expected |= {f"map/{n}/{part}" for n in names for part in _MAP_PARTS}
-    expected |= {f"history/{k}" for k in ("total", *asdict(Weights()))}
-    missing, unused = expected - set(state.arrays), set(state.arrays) - expected
-    if missing or unused:
-        msg = (
-            f"The state does not fit scmodal: missing {one_of(missing)}; "
-            f"not used {one_of(unused)}. Save it again from a fit."
-        )
-        raise StateMismatchError(msg)
-    return state.arrays
