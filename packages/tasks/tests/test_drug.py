@@ -10,8 +10,8 @@ from scipy.stats import pearsonr, spearmanr
 
 from cellweave.errors import ConfigError, DataError, MissingDependencyError, UnreadableFileError
 from cellweave_tasks.drug import DrugTask
+from cellweave_tasks.drug_data import drug_pairs, morgan_fingerprints
 from cellweave_tasks.drug_models import Levels, Pairs
-from cellweave_tasks.drug_pairs import drug_pairs, morgan_fingerprints
 from cellweave_tasks.splits import by_fraction, by_unseen
 
 N_CELLS, N_DRUGS = 40, 30

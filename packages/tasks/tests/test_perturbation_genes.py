@@ -8,8 +8,8 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError
 from cellweave.records import Embedding, Provenance
-from cellweave_tasks.closed_loop import closed_loop
 from cellweave_tasks.gene_sets import gene_sets_on
+from cellweave_tasks.looping import closed_loop
 from cellweave_tasks.perturbation import PerturbationTask
 from cellweave_tasks.perturbation_data import Unit, noise_of
 from cellweave_tasks.perturbation_graph import coexpression_graph, correlations, gene_set_graph

@@ -59,3 +59,31 @@ def cellweave_tasks() -> Iterable[ComponentSpec]:
         summary="Cells drawn for a label, scored by MMD and a classifier against held-out cells.",
         tags=frozenset({"features", "needs_truth"}),
     )
+    yield ComponentSpec(
+        name="tasks.neighbourhood",
+        target="cellweave_tasks.neighbourhood:NeighbourhoodTask",
+        summary="Which types surround a cell and how densely, from the cell alone.",
+    )
+    yield ComponentSpec(
+        name="tasks.networks",
+        target="cellweave_tasks.networks:NetworkTask",
+        summary="Gene networks from embeddings, attention, deletion or expression; programmes.",
+        tags=frozenset({"features"}),
+    )
+    yield ComponentSpec(
+        name="tasks.genesets",
+        target="cellweave_tasks.genesets:GeneSetTask",
+        summary="Labels from few gene sets: a kernel a set and a group lasso, or attention.",
+        tags=frozenset({"labels"}),
+    )
+    yield ComponentSpec(
+        name="tasks.drug",
+        target="cellweave_tasks.drug:DrugTask",
+        summary="Response of cells to drugs; new drugs, new cells, or both.",
+    )
+    yield ComponentSpec(
+        name="tasks.insilico",
+        target="cellweave_tasks.insilico:InSilicoTask",
+        summary="Genes lost or switched on in a model of tokens, towards a goal state.",
+        tags=frozenset({"features", "needs_truth"}),
+    )

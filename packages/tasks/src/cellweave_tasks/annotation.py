@@ -166,6 +166,16 @@ class AnnotationTask:
             provenance=self._provenance(),
         )
 
+    @property
+    def classes(self) -> np.ndarray:
+        """Give the types of training."""
+        return need_fit(self._fitted, "AnnotationTask").own.classifier.classes.astype(str)
+
+    def novelty(self, adata: AnnData) -> np.ndarray:
+        """Return how unlike all training cells each cell is; more is newer."""
+        fitted = need_fit(self._fitted, "AnnotationTask")
+        return _apply(fitted.own, self._checked(adata, fitted))[2]
+
     def evaluate(self, adata: AnnData) -> Scores:
         """Score on labelled cells beside the baselines.
 

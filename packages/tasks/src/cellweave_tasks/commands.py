@@ -56,7 +56,7 @@ def _task(
         str | None, typer.Option("--predict", help="Predict for the cells of this file.")
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Where predictions go: h5ad or .npz.")
+        Path | None, typer.Option("--predictions", help="Where predictions go: h5ad, .npz or .csv.")
     ] = None,
     output: Result = None,
     report: Report = None,
@@ -76,10 +76,20 @@ def _task(
         raise ConfigError(msg)
     parameters = parse_settings(settings or []) | {"seed": seed}
     # Wrong settings are told before files are read.
-    split = split or running.default_split(running.new_task(name, **parameters))
-    cells = running.load_cells(data, modality=modality, target=target_modality, seed=seed)
-    train, held_out, shown = _parts(cells, test, split, parameters, modality, target_modality, seed)
-    fitted = running.new_task(name, **parameters).fit(train)
+    asked = running.new_task(name, **parameters)
+    split = split or running.default_split(asked)
+
+    def load(path: str, target: str | None = target_modality) -> AnnData:
+        found = running.load_cells(path, modality=modality, target=target, seed=seed)
+        return running.arranged(asked, found)
+
+    cells = load(data)
+    if test is not None:
+        train, held_out, shown = cells, load(test), f"test file {Path(test).name}"
+    else:
+        parts = running.split_cells(cells, split, parameters=parameters, seed=seed)
+        train, held_out, shown = cells[parts.train].copy(), cells[parts.test].copy(), parts.name
+    fitted = asked.fit(train)
     scores = fitted.evaluate(held_out)
     if output is not None:
         scores.save(output)
@@ -89,32 +99,13 @@ def _task(
 
         write_page(report, task_page(fitted, held_out, scores, split=shown))
     if predict is not None and predictions is not None:
-        new = running.load_cells(predict, modality=modality, seed=seed)
-        running.write_prediction(fitted, new, predictions)
+        running.write_prediction(fitted, load(predict, None), predictions)
     if as_json:
         show_json({"split": shown, "summary": dict(scores.summary), "scores": _rows(scores.items)})
         return
     say(scores.summary.get("headline", ""))
     whole = [s for s in scores.items if not s.group]
     show_table(("metric", "method", "value", "note"), [_line(s) for s in whole])
-
-
-def _parts(
-    cells: AnnData,
-    test: str | None,
-    split: str,
-    parameters: dict[str, Any],
-    modality: str | None,
-    target: str | None,
-    seed: int,
-) -> tuple[AnnData, AnnData, str]:
-    from cellweave_tasks import running
-
-    if test is not None:
-        other = running.load_cells(test, modality=modality, target=target, seed=seed)
-        return cells, other, f"test file {Path(test).name}"
-    parts = running.split_cells(cells, split, parameters=parameters, seed=seed)
-    return cells[parts.train].copy(), cells[parts.test].copy(), parts.name
 
 
 def _bench(
@@ -142,8 +133,10 @@ def _bench(
     from cellweave_tasks import running
 
     parameters = parse_settings(settings or [])
-    split = split or running.default_split(running.new_task(name, **parameters))
+    asked = running.new_task(name, **parameters)
+    split = split or running.default_split(asked)
     cells = running.load_cells(data, modality=modality, target=target_modality, seed=seed)
+    cells = running.arranged(asked, cells)
     found = running.bench(
         name,
         cells,

@@ -18,8 +18,8 @@ from scipy.stats import rankdata
 from cellweave.errors import ConfigError, DataError, closest, one_of
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.differences import difference_sentence, paired_difference
+from cellweave_tasks.drug_data import drug_pairs, read_table
 from cellweave_tasks.drug_models import BASELINES, DrugModel, Pairs, make_drug_model
-from cellweave_tasks.drug_pairs import drug_pairs, read_table
 from cellweave_tasks.features import as_dense, column_of, features_of, fingerprints
 from cellweave_tasks.perturbation_scores import pearson
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of

@@ -18,6 +18,7 @@ from cellweave_tasks.embedding_pages import integration_figures
 from cellweave_tasks.features import labels_of
 from cellweave_tasks.integration import IntegrationTask
 from cellweave_tasks.perturbation import PerturbationTask
+from cellweave_tasks.pictures import PICTURES, curve_figure, likeness_figure
 from cellweave_tasks.spatial import SpatialTask
 
 if TYPE_CHECKING:
@@ -34,12 +35,13 @@ _MOST_UNITS = 6
 
 def task_page(task: Task, test: AnnData, scores: Scores, *, split: str) -> Page:
     """Return the page of one run."""
-    makers: dict[type, Callable[[Any, AnnData, Scores], tuple[Figure, ...]]] = {
+    makers: dict[type, Callable[[Any, AnnData, Scores], tuple[Figure | Table, ...]]] = {
         AnnotationTask: _labels,
         SpatialTask: _labels,
         PerturbationTask: _responses,
         CrossModalityTask: _columns,
         IntegrationTask: integration_figures,
+        **PICTURES,
     }
     draw = makers.get(type(task))
     figures = draw(task, test, scores) if draw else ()
@@ -125,6 +127,11 @@ def _labels(task: Any, test: AnnData, scores: Scores) -> tuple[Figure, ...]:
             look_for="A row is a true label, a column what was said. Good: a dark diagonal.",
         )
     ]
+    if isinstance(task, AnnotationTask):
+        is_new = ~np.isin(truth, task.classes)
+        if 0 < is_new.sum() < len(is_new):
+            curves = {task.name: (is_new, task.novelty(test))}
+            figures.append(curve_figure(curves, name="novelty", title="Cells of new types found"))
     if isinstance(task, SpatialTask):
         places = np.asarray(test.obsm[task.spatial_key])[:, :2]
         colours = pl.palette(sorted({*truth.tolist(), *given.tolist()}))
@@ -152,7 +159,8 @@ def _responses(task: PerturbationTask, test: AnnData, scores: Scores) -> tuple[F
                 look_for="One dot a gene, the 20 most changed in red. Good: dots on the line.",
             )
         )
-    return tuple(figures)
+    by_likeness = likeness_figure(scores, own=task.name, rival="mean")
+    return tuple(figures if by_likeness is None else [by_likeness, *figures])
 
 
 def _columns(task: CrossModalityTask, test: AnnData, scores: Scores) -> tuple[Figure, ...]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, one_of
-from cellweave.records import Score, Scores
+from cellweave.records import Prediction, Score, Scores
+from cellweave.storage import write_bytes
 from cellweave_tasks.perturbation_splits import (
     unseen_context,
     unseen_pairs,
@@ -25,9 +27,20 @@ if TYPE_CHECKING:
 
     from cellweave.contracts import Task
 
-__all__ = ["bench", "default_split", "load_cells", "new_task", "split_cells", "write_prediction"]
+__all__ = [
+    "arranged",
+    "bench",
+    "default_split",
+    "load_cells",
+    "new_task",
+    "split_cells",
+    "write_prediction",
+]
 
-_SPLITS = "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, context:NAME, perturbations, all"
+_SPLITS = (
+    "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, unseen:KEY=0.2, unseen:KEY+KEY=0.2, "
+    "context:NAME, perturbations, pairs:0, pairs:1, pairs:2, all"
+)
 
 
 def new_task(name: str, **parameters: Any) -> Task:
@@ -147,9 +160,19 @@ def bench(
     )
 
 
+def arranged(task: Task, adata: AnnData) -> AnnData:
+    """Return the rows that a task splits: cells, or what it makes of them (drugs: pairs)."""
+    arrange = getattr(task, "arranged", None)
+    found: AnnData = adata if arrange is None else arrange(adata)
+    return found
+
+
 def write_prediction(task: Task, adata: AnnData, path: Path) -> None:
-    """Predict and write: into a copy of the cells for h5ad, as arrays for npz."""
+    """Predict and write: into a copy of the cells for h5ad, as arrays for npz, as a csv table."""
     found = task.predict(adata)
+    if path.suffix == ".csv":
+        write_bytes(path, _as_table(found).to_csv().encode(), kind="prediction_table")
+        return
     if path.suffix == ".npz":
         found.save(path)
         return
@@ -158,6 +181,16 @@ def write_prediction(task: Task, adata: AnnData, path: Path) -> None:
     copy = adata.copy()
     found.write(copy, key_added="prediction")
     write(copy, path)
+
+
+def _as_table(found: Prediction) -> pd.DataFrame:
+    values = np.asarray(found.values)
+    columns = ["value"] if values.ndim == 1 else None
+    if columns is None:
+        named = found.columns is not None and len(found.columns) == values.shape[1]
+        columns = [str(c) for c in found.columns] if named else None  # type: ignore[union-attr]
+    table = pd.DataFrame(values, index=pd.Index(found.names, name="name"), columns=columns)
+    return table if found.confidence is None else table.assign(confidence=found.confidence)
 
 
 def _by_kind(mdata: Any, wanted: list[str]) -> Any:
