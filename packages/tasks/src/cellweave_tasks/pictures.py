@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from cellweave import pl
 from cellweave.errors import DataError
 from cellweave.pl.axes import new_axes, plain, short
-from cellweave.pl.colours import ACCENT, BAD, INK, MUTED, palette
+from cellweave.pl.colours import ACCENT, INK, MUTED, palette
 from cellweave.reporting import Figure, Table
 from cellweave.reporting.numbers import format_number
 from cellweave_tasks.drug import DrugTask
@@ -32,6 +32,7 @@ __all__ = ["PICTURES", "curve_figure", "likeness_figure", "precision_recall"]
 Blocks = tuple[Figure | Table, ...]
 _MOST_POINTS = 2000
 _MOST_ROWS = 15
+_MOST_NAMED = 10
 
 
 def precision_recall(
@@ -53,6 +54,8 @@ def precision_recall(
     """
     ax = new_axes(ax, width=4.8, height=3.4)
     colours = {**palette(list(curves)), next(iter(curves)): ACCENT}
+    shares = [float(np.mean(truth)) for truth, _ in curves.values()]
+    is_shared = np.ptp(shares) < 1e-9
     for i, (name, (truth, values)) in enumerate(curves.items()):
         precision, recall, _ = precision_recall_curve(truth, values)
         if len(recall) > _MOST_POINTS:
@@ -61,17 +64,18 @@ def precision_recall(
         area = float(average_precision_score(truth, values))
         ax.step(
             recall, precision, where="post", color=colours[name], lw=2.0 if i == 0 else 1.2,
-            label=f"{short(name, 30)}  {area:.3f}",
+            label=f"{short(name, 30)}  {area:.3f}" + ("" if is_shared else f" of {shares[i]:.3f}"),
+            zorder=3 if i == 0 else 2,
         )  # fmt: skip
-    chance = float(np.mean(next(iter(curves.values()))[0]))
-    ax.axhline(chance, color=MUTED, lw=1, ls="--", label=f"chance  {chance:.3f}")
+    if is_shared:
+        ax.axhline(shares[0], color=MUTED, lw=1, ls="--", label=f"chance  {shares[0]:.3f}")
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1.03)
     ax.set_xlabel("recall", fontsize=9, color=INK)
     ax.set_ylabel("precision", fontsize=9, color=INK)
     ax.legend(
         frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0),
-        title="area", title_fontsize=8,
+        title="area" if is_shared else "area, and that of chance", title_fontsize=8,
     )  # fmt: skip
     return plain(ax, title)
 
@@ -103,14 +107,16 @@ def likeness_figure(scores: Scores, *, own: str, rival: str) -> Figure | None:
     }
     if any(len(v) != len(groups) or None in v for v in found.values()):
         return None
-    ax = new_axes(None, width=4.2, height=3.0)
+    ax = new_axes(None, width=4.6, height=3.0)
     for i, (method, values) in enumerate(found.items()):
         heights = [float(v) for v in values if v is not None]
         places = np.arange(len(groups)) + 0.38 * (i - 0.5)
         ax.bar(places, heights, width=0.36, color=(ACCENT, MUTED)[i], label=short(method, 30))
     ax.set_xticks(range(len(groups)), groups)
     ax.set_ylabel("correlation of the change", fontsize=9, color=INK)
-    ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="best")
+    ax.legend(
+        frameon=False, fontsize=8, labelcolor=INK, loc="upper left", bbox_to_anchor=(1.0, 1.0)
+    )
     ax.axhline(0, color=INK, lw=0.6)
     return Figure(
         name="likeness",
@@ -202,18 +208,20 @@ def _in_silico(task: InSilicoTask, test: AnnData, scores: Scores) -> Blocks:
     surely = table["q"].to_numpy() < 0.05
     height = -np.log10(np.maximum(table["q"].to_numpy(), 1e-50))
     ax.scatter(table["shift"], height, s=8, c=np.where(surely, ACCENT, MUTED), lw=0)
-    for gene, shift, y in list(zip(table.index, table["shift"], height, strict=True))[:8]:
+    for i, gene in enumerate(table.index[:_MOST_NAMED]):
         ax.annotate(
-            short(str(gene), 18), (shift, y), xytext=(-4, 2), textcoords="offset points",
-            fontsize=7.5, color=BAD, ha="right",
+            short(str(gene), 18), (table["shift"].iloc[i], height[i]), xytext=(1.03, 1 - 0.075 * i),
+            textcoords="axes fraction", fontsize=7.5, color=INK, va="center",
+            arrowprops={"arrowstyle": "-", "color": MUTED, "lw": 0.4, "shrinkB": 2},
         )  # fmt: skip
+    ax.locator_params(axis="x", nbins=5)
     ax.set_xlabel("shift towards the goal" if task.goal else "impact", fontsize=9, color=INK)
     ax.set_ylabel("−log10 q", fontsize=9, color=INK)
     figure = Figure(
         name="shifts",
         title="What editing each gene does",
         canvas=plain(ax, f"{task.how}, one dot a gene").figure,  # type: ignore[arg-type]
-        look_for="Right: towards the goal. Blue: q below 0.05. The eight furthest are named.",
+        look_for="Right: towards the goal. Blue: q below 0.05. The ten furthest are named.",
     )
     if task.truth_key not in test.var:
         return (figure,)
