@@ -24,7 +24,8 @@ from cellweave.records import ProgressCallback, Tokens
 from cellweave_nn.adapt.lora import add_lora, merge_lora
 from cellweave_nn.layers.block import Stack
 from cellweave_nn.models.card import model_card
-from cellweave_nn.models.cell_model import CellModel, load_model
+from cellweave_nn.models.cell_model import CellModel
+from cellweave_nn.models.trainable import trainable_model
 from cellweave_nn.objectives.composed import Composed, WeightedObjective
 from cellweave_nn.objectives.ontology import LabelSupervision
 from cellweave_nn.training.loop import Trained, Trainer
@@ -47,7 +48,7 @@ __all__ = ["FinetuneConfig", "Finetuned", "finetune"]
 class FinetuneConfig(ConfigModel):
     """A whole fine-tuning."""
 
-    model: Path = Field(description="A model folder.")
+    model: Path = Field(description="A model folder, or what a family's authors publish.")
     data: list[Path] | Path = Field(description="Labelled cells.")
     label: str = Field(description="`obs` column of labels.")
     output: Path = Field(description="The run folder.")
@@ -86,7 +87,7 @@ def finetune(
 ) -> Finetuned:
     """Fine-tune a model; ``output/model`` then holds it, with its head."""
     checked = config if isinstance(config, FinetuneConfig) else load_config(config, FinetuneConfig)
-    base = load_model(checked.model)
+    base = trainable_model(checked.model)
     _check(checked, base)
     adata = read_cells_of(checked.data, checked.modality)
     tokens, labels = with_context(base.tokenizer.encode(adata), adata, [checked.label])

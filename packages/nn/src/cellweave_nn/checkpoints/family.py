@@ -26,6 +26,7 @@ from cellweave_nn.checkpoints.published import (
     read_published,
     write_published,
 )
+from cellweave_nn.encoders.pooling import pool
 from cellweave_nn.training.randomness import torch_seeded
 
 if TYPE_CHECKING:
@@ -183,6 +184,11 @@ class FamilyModel:
             tokenizer=cls.tokenizer_type.from_state(content.tokenizer),
             container="saved by cellweave",
         )
+
+    @staticmethod
+    def cells_of(states: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """Return ``(N, D)``, what training goes on with: the first token, or the mean of genes."""
+        return pool(states, batch, "first" if "cls" in batch.special else "mean")
 
     def save(self, folder: str | Path) -> None:
         """Write our model folder: JSON and safetensors, atomically, with a manifest."""

@@ -191,7 +191,8 @@ class BidirectionalMamba(nn.Module):
     width
         D.
     fuse
-        ``"mean"``, ``"sum"``, ``"concat"`` (then a projection) or ``"gate"``.
+        ``"mean"``, ``"sum"``, ``"concat"`` (then a projection), ``"gate"``, or ``"none"``: both
+        readings side by side, ``2 · D`` wide, for a fusion that blocks share.
     shared
         One state space for both directions, as published, or one each.
     norm
@@ -204,7 +205,7 @@ class BidirectionalMamba(nn.Module):
         self,
         width: int,
         *,
-        fuse: Literal["mean", "sum", "concat", "gate"] = "mean",
+        fuse: Literal["mean", "sum", "concat", "gate", "none"] = "mean",
         shared: bool = True,
         norm: str = "rms",
         **options: int,
@@ -217,7 +218,7 @@ class BidirectionalMamba(nn.Module):
         self.aggr = nn.Linear(2 * width, width) if fuse in ("concat", "gate") else None
 
     def forward(self, x: torch.Tensor, layout: Layout, tags: Tags = NO_TAGS) -> torch.Tensor:
-        """Map ``(…, D)`` to ``(…, D)``."""
+        """Map ``(…, D)`` to ``(…, D)``, or to ``(…, 2 · D)`` when nothing is fused."""
         return layout.map(self._both, x)
 
     def _both(self, x: torch.Tensor, is_token: torch.Tensor | None) -> torch.Tensor:
@@ -231,6 +232,8 @@ class BidirectionalMamba(nn.Module):
         return self._fused(forward, backward + x)
 
     def _fused(self, forward: torch.Tensor, backward: torch.Tensor) -> torch.Tensor:
+        if self.fuse == "none":
+            return torch.cat([forward, backward], dim=-1)
         if self.aggr is None:
             return (forward + backward) * (0.5 if self.fuse == "mean" else 1.0)
         mixed: torch.Tensor = self.aggr(torch.cat([forward, backward], dim=-1))

@@ -10,6 +10,8 @@ from torch import nn
 from cellweave.config.arguments import coerce_arguments
 from cellweave.plugins import get_plugin_manager
 from cellweave.records import ComponentKind, ComponentState
+from cellweave_nn.checkpoints.family import FamilyModel
+from cellweave_nn.encoders.family import FamilyEncoder
 from cellweave_nn.objectives.composed import Composed, WeightedObjective
 from cellweave_nn.training.randomness import torch_seeded
 from cellweave_nn.training.settings import ObjectiveConfig
@@ -18,9 +20,17 @@ __all__ = ["build_encoder", "build_objectives", "build_tokenizer", "tokenizer_fr
 
 
 def build_encoder(name: str, parameters: Mapping[str, Any], *, seed: int = 0) -> nn.Module:
-    """Build an encoder; its first weights depend on ``seed`` alone."""
+    """Build an encoder, or the network of a published family, by name.
+
+    Its first weights depend on ``seed`` alone.
+    """
     with torch_seeded(seed, "weights", name):
-        encoder: nn.Module = _create(ComponentKind.ENCODER, name, parameters)
+        family = _family(name)
+        encoder: nn.Module = (
+            _create(ComponentKind.ENCODER, name, parameters)
+            if family is None
+            else FamilyEncoder.from_parameters(family, parameters)
+        )
     return encoder
 
 
@@ -42,9 +52,17 @@ def build_tokenizer(name: str, parameters: Mapping[str, Any]) -> Any:
 
 
 def tokenizer_from_state(state: ComponentState) -> Any:
-    """Rebuild a fitted tokenizer."""
+    """Rebuild a fitted tokenizer; that of a published family goes by the family's name."""
+    if (family := _family(state.component)) is not None:
+        return family.tokenizer_type.from_state(state)
     registry = get_plugin_manager().registry(ComponentKind.TOKENIZER)
     return registry[state.component].load().from_state(state)
+
+
+def _family(name: str) -> type[FamilyModel] | None:
+    registry = get_plugin_manager().registry(ComponentKind.MODEL)
+    target = registry[name].load() if name in registry else None
+    return target if isinstance(target, type) and issubclass(target, FamilyModel) else None
 
 
 def _create(kind: ComponentKind, name: str, parameters: Mapping[str, Any]) -> Any:
