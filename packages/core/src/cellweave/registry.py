@@ -24,7 +24,7 @@ __all__ = ["KNOWN_DISTRIBUTIONS", "Component", "Registry"]
 # component name to distribution. Third parties are found by people, not by this table.
 _OURS = (
     "rna atac protein spatial metabolomics nn tasks glue maxfuse bindsc scmodal geneformer "
-    "scgpt scbert scfoundation tosica uce nicheformer cellplm genemamba"
+    "scgpt scbert scfoundation tosica uce nicheformer cellplm genemamba scmulan"
 )
 KNOWN_DISTRIBUTIONS: Mapping[str, str] = {
     **{name: f"cellweave-{name}" for name in _OURS.split(" ")},

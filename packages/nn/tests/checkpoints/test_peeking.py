@@ -3,7 +3,7 @@
 import torch
 from safetensors.torch import save_file
 
-from cellweave_nn.checkpoints import peek_names, renamed_by
+from cellweave_nn.checkpoints import peek_names, read_checkpoint, renamed_by
 from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
 
 STATE = {"token_emb.weight": torch.zeros(3, 4), "norm.bias": torch.zeros(4)}
@@ -35,3 +35,8 @@ def test_renaming_takes_the_first_pattern():
     assert renamed("layers.3.fn.w") == "blocks.3.w"
     assert renamed("layers.3.norm") == "rest.3.norm"
     assert renamed("other") == "other"
+
+
+def test_sets_beside_tensors_are_plain(tmp_path):
+    torch.save({"names": {"a", "b"}, "state_dict": STATE}, tmp_path / "a.pt")
+    assert read_checkpoint(tmp_path / "a.pt").tensors.keys() == STATE.keys()

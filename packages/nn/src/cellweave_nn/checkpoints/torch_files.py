@@ -110,6 +110,7 @@ def _refuse_names(path: Path, stock: Stock) -> None:
     """Refuse what is neither of torch nor allowed, before torch looks at it."""
     given = {entry[1] if isinstance(entry, tuple) else _name(entry) for entry in _allowed()}
     fixed = {"collections.OrderedDict", "_codecs.encode", "builtins.set", "builtins.bytearray"}
+    fixed |= {"__builtin__.set"}  # the same, in the protocol that torch writes
     odd = sorted(n for n in stock.names - given - fixed if n.partition(".")[0] != "torch")
     if odd:
         raise refuse(path, f"it wants to use {', '.join(odd[:5])}, which weights do not need")
