@@ -17,10 +17,13 @@ from typing import Any
 import anndata
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from cellweave.records import Tokens
 from cellweave_geneformer import GeneformerModel
+from cellweave_genemamba import GenemambaModel
+from cellweave_nicheformer import NicheformerModel
 from cellweave_scfoundation import ScfoundationModel
 from cellweave_scgpt import ScgptModel
 
@@ -192,6 +195,97 @@ def scfoundation(
     )  # fmt: skip
 
 
+def nicheformer(
+    folder: Path, depth: int, width: int, heads: int, hidden: int, longest: int, n_ids: int
+) -> Subject:
+    layer = nn.TransformerEncoderLayer(
+        width, heads, hidden, 0.0, batch_first=True, layer_norm_eps=1e-12
+    )
+    encoder = nn.TransformerEncoder(layer, depth, enable_nested_tensor=False).eval()
+    state = {f"encoder.{k}": v for k, v in encoder.state_dict().items()}
+    state["embeddings.weight"] = torch.randn(n_ids + 5, width)
+    state["positional_embedding.weight"] = torch.randn(longest, width)
+    state["classifier_head.weight"] = torch.randn(n_ids, width)
+    state["classifier_head.bias"] = torch.zeros(n_ids)
+    settings = {"nheads": heads, "specie": True, "assay": True, "modality": True}
+    content = {"state_dict": state, "hyper_parameters": settings}
+    torch.save(content, folder / "nicheformer.ckpt")
+    genes = [f"ENSG{i:011}" for i in range(n_ids - 30)]
+    (folder / "vocab.json").write_text(json.dumps({g: i + 30 for i, g in enumerate(genes)}))
+    mean = np.random.default_rng(1).lognormal(0, 1, len(genes))
+    np.save(folder / "dissociated_mean_script.npy", mean)
+
+    def padded(tokens: Tokens) -> np.ndarray:
+        ids = np.ones((tokens.n_cells, longest), dtype=np.int64)
+        short, _, _ = tokens.padded(pad_id=1)
+        ids[:, : short.shape[1]] = short
+        mask = torch.from_numpy(ids == 1)
+        rows = state["embeddings.weight"][torch.from_numpy(ids)]
+        x = rows + state["positional_embedding.weight"]
+        for block in encoder.layers:
+            x = block(x, src_key_padding_mask=mask)
+        return x[:, 3:].mean(1).numpy()
+
+    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
+        for row in adata.X:
+            counts = row.toarray().ravel()
+            values = counts * (10_000 / counts.sum()) / mean
+            kept = np.nonzero(values)[0]
+            yield np.concatenate([[5, 11, 3], kept[np.argsort(-values[kept])] + 30])[:longest]
+
+    return Subject(
+        model=NicheformerModel.load(folder), genes=genes, longest=longest, padded=padded,
+        ids_plainly=plainly, ours={"pooling": "mean"},
+        obs={"species": "human", "assay": "10x 3' v3", "modality": "dissociated"},
+    )  # fmt: skip
+
+
+def genemamba(folder: Path, depth: int, width: int, longest: int, n_ids: int) -> Subject:
+    from transformers import Mamba2Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    config = Mamba2Config(
+        hidden_size=width, expand=2, num_heads=2 * width // 64, head_dim=64, state_size=64,
+        n_groups=1, conv_kernel=4, use_bias=False, use_conv_bias=True,
+    )  # fmt: skip
+    mixers = nn.ModuleList(Mamba2Mixer(config, layer_idx=i) for i in range(depth)).eval()
+    state = {
+        f"mamba_mixer.layers.{k.replace('.', '.mamba.', 1)}": v.clone()
+        for k, v in mixers.state_dict().items()
+    }
+    state["embeddings.weight"] = torch.randn(n_ids, width)
+    state["norm_f.weight"] = torch.ones(width)
+    save_file(state, folder / "model.safetensors")
+    settings = {"mode": "mean", "max_position_embeddings": longest}
+    (folder / "config.json").write_text(json.dumps(settings))
+    genes = [f"ENSG{i:011}" for i in range(n_ids - 2)]
+    words = {name: i for i, name in enumerate(["[UNK]", "[PAD]", *genes])}
+    (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": words}}))
+    norm = nn.RMSNorm(width, eps=1e-5)
+
+    def padded(tokens: Tokens) -> np.ndarray:
+        ids, _, is_token = tokens.padded(pad_id=1)
+        x = state["embeddings.weight"][torch.from_numpy(ids.astype(np.int64))]
+        counts, places = torch.from_numpy(tokens.lengths)[:, None], torch.arange(ids.shape[1])
+        turned = torch.where(torch.from_numpy(is_token), counts - 1 - places, places)
+        turned = turned.unsqueeze(-1).expand_as(x)
+        for mixer in mixers:
+            backward = mixer(x.gather(1, turned)).gather(1, turned)
+            x = (mixer(x) + x + backward + x) / 2
+        return masked_mean(norm(x), torch.from_numpy(is_token)).numpy()
+
+    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
+        names, index = np.array(genes), words
+        for row in adata.X:
+            order = np.argsort(-row.toarray().ravel())
+            yield np.array([index[name] for name in names[order[:longest]]])
+
+    return Subject(
+        model=GenemambaModel.load(folder), genes=genes, longest=longest, padded=padded,
+        ids_plainly=plainly, ours={"pooling": "mean"},
+    )  # fmt: skip
+
+
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     weights = mask.to(states.dtype).unsqueeze(-1)
     return (states * weights).sum(1) / weights.sum(1)
@@ -253,4 +347,8 @@ SUBJECTS: dict[str, tuple[Callable[..., Subject], tuple[int, ...]]] = {
     "scgpt-tiny": (scgpt, (2, 32, 2, 32, 1200, 60_697)),
     "scfoundation": (scfoundation, (12, 768, 12, 3072, 4000, 19_264)),
     "scfoundation-tiny": (scfoundation, (2, 48, 3, 64, 4000, 19_264)),
+    "nicheformer": (nicheformer, (12, 512, 16, 1024, 1500, 20_340)),
+    "nicheformer-tiny": (nicheformer, (2, 32, 2, 64, 1500, 20_340)),
+    "genemamba-24l-512d": (genemamba, (24, 512, 2048, 25_426)),
+    "genemamba-tiny": (genemamba, (2, 64, 2048, 25_426)),
 }

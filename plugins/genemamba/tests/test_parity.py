@@ -11,7 +11,21 @@ from cellweave.errors import ConfigError, DataError
 from cellweave_genemamba import GenemambaModel, GenemambaTokenizer
 
 from . import retelling
-from .conftest import LENGTH, N_GENES, N_IDS, cells, genes, publish, random_state, write_tokenizer
+from .conftest import (
+    CONV,
+    HEADS,
+    INNER,
+    LENGTH,
+    N_GENES,
+    N_IDS,
+    STATE,
+    WIDTH,
+    cells,
+    genes,
+    publish,
+    random_state,
+    write_tokenizer,
+)
 
 TOLERANCE = 1e-5
 
@@ -55,6 +69,25 @@ def test_embeddings(fuse, tmp_path):
         # With the authors' mask, padding does not matter to the tokens before it.
         masked = retelling.states(w, whole, fuse, n_real=len(ids))[-1][: len(ids)]
         assert np.abs(masked - states[-1]).max() < 1e-9
+
+
+def test_equals_the_mixer_of_transformers(folder):
+    """Another independent Mamba-2: the plain torch path of transformers, same tensors."""
+    from transformers import Mamba2Config
+    from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
+
+    config = Mamba2Config(
+        hidden_size=WIDTH, expand=2, num_heads=HEADS, head_dim=INNER // HEADS, state_size=STATE,
+        n_groups=1, conv_kernel=CONV, chunk_size=8, use_bias=False, use_conv_bias=True,
+    )  # fmt: skip
+    stem = "mamba_mixer.layers.1.mamba."
+    mixer = Mamba2Mixer(config, layer_idx=0).eval()
+    state = random_state()
+    mixer.load_state_dict({k.removeprefix(stem): v for k, v in state.items() if stem in k})
+    block = GenemambaModel.load(folder).network.blocks[1]
+    x = torch.randn(3, 19, WIDTH, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert (block.mamba(x) - mixer(x)).abs().max() < TOLERANCE
 
 
 def test_genes_and_scores_of_the_next(folder):
