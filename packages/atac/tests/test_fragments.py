@@ -61,7 +61,9 @@ def test_peak_counts_equal_a_loop(path, rows, count):
 def test_blocks_do_not_matter(path, monkeypatch):
     whole = peak_counts(path, PEAKS, min_fragments=1)
     monkeypatch.setattr("cellweave_atac.fragments._PENDING", 100)
-    monkeypatch.setattr(fragment_blocks, "__kwdefaults__", {"max_bytes": 1 << 40, "rows": 77})
+    monkeypatch.setattr(
+        fragment_blocks, "__kwdefaults__", {"max_bytes": 1 << 40, "rows": 77, "near": None}
+    )
     again = peak_counts(path, PEAKS, min_fragments=1)
     assert (whole.X != again.X).nnz == 0
     assert whole.obs_names.tolist() == ["AAA-1", "CCC-1", "GGG-1"]

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from cellweave_atac.activity import gene_activity as gene_activity
     from cellweave_atac.fragments import Fragments as Fragments
     from cellweave_atac.fragments import bin_counts as bin_counts
+    from cellweave_atac.fragments import fragments_near as fragments_near
     from cellweave_atac.fragments import peak_counts as peak_counts
     from cellweave_atac.links import link_features as link_features
     from cellweave_atac.modality import AtacModality as AtacModality
@@ -26,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Fragments": "cellweave_atac.fragments",
         "bin_counts": "cellweave_atac.fragments",
         "fragment_quality": "cellweave_atac.quality",
+        "fragments_near": "cellweave_atac.fragments",
         "gene_activity": "cellweave_atac.activity",
         "link_features": "cellweave_atac.links",
         "lsi": "cellweave_atac.preparation",

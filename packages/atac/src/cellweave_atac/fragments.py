@@ -4,12 +4,16 @@ A fragments file has one line a fragment: chromosome, start, end (half-open, 0-b
 and further columns that are not read. It need not be sorted. Its two cut sites are the first and
 the last base; ``count="insertions"`` counts each in the peak it falls into, as Cell Ranger does,
 ``count="fragments"`` counts a fragment once in every peak it overlaps.
+
+Where a tabix index lies beside the file, :func:`fragments_near`, and the counting of few peaks in
+known cells, unpack only what lies near (:mod:`cellweave_atac.tabix`).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -19,6 +23,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, UnreadableFileError
 from cellweave.linking import (
+    Regions,
     open_limited,
     overlapping_pairs,
     region_columns,
@@ -35,6 +40,7 @@ __all__ = [
     "Fragments",
     "bin_counts",
     "fragment_blocks",
+    "fragments_near",
     "peak_counts",
     "peak_frame",
     "scan_fragments",
@@ -44,6 +50,7 @@ Counting = Literal["insertions", "fragments"]
 MAX_BYTES = 1 << 40
 _ROWS = 1_000_000
 _PENDING = 8_000_000
+_FEW_PEAKS = 5000  # for more, one reading of everything is faster than many leaps
 _COLUMNS = ["chrom", "start", "end", "barcode"]
 
 
@@ -128,8 +135,35 @@ def peak_counts(
         return _hits(chrom, block, target, count)
 
     chosen = _barcodes(path, barcodes, min_fragments, max_bytes)
-    matrix = _counted(path, chosen, columns_of, len(var), max_bytes)
+    near = regions if barcodes is not None and len(var) <= _FEW_PEAKS else None
+    matrix = _counted(path, chosen, columns_of, len(var), max_bytes, near=near)
     return _as_adata(matrix, chosen, region_columns(var))
+
+
+def fragments_near(path: str | Path, regions: Sequence[str] | pd.DataFrame) -> pd.DataFrame:
+    """Return the fragments that overlap any of the regions: ``chrom, start, end, barcode``.
+
+    Parameters
+    ----------
+    path
+        Fragments; with a ``.tbi`` beside them only what lies near is unpacked.
+    regions
+        Names such as ``chr1:10-20``, or a frame with BED columns.
+    """
+    import pandas as pd
+
+    wanted = regions_of(peak_frame(regions))
+    require_regions(wanted, what="the regions")
+    codes = pd.Index(np.unique(wanted.chrom[wanted.known].astype(str)))
+    target = (codes.get_indexer(wanted.chrom.astype(str)), wanted.starts, wanted.ends)
+    found = []
+    for block in fragment_blocks(path, near=wanted):
+        chrom = codes.get_indexer(pd.Index(plain_chromosome(block["chrom"].astype("str"))))
+        query = (chrom, block["start"].to_numpy(), block["end"].to_numpy())
+        found.append(block.iloc[np.unique(overlapping_pairs(query, target)[0])])
+    if not found:
+        return pd.DataFrame({name: [] for name in _COLUMNS})
+    return pd.concat(found, ignore_index=True).astype({"chrom": str})
 
 
 def bin_counts(
@@ -182,14 +216,21 @@ def peak_frame(peaks: Sequence[str] | pd.DataFrame) -> pd.DataFrame:
 
 
 def fragment_blocks(
-    path: str | Path, *, max_bytes: int = MAX_BYTES, rows: int = _ROWS
+    path: str | Path,
+    *,
+    max_bytes: int = MAX_BYTES,
+    rows: int = _ROWS,
+    near: Regions | None = None,
 ) -> Iterator[pd.DataFrame]:
-    """Yield blocks of fragments with ``chrom, start, end, barcode``; damage names file and line."""
+    """Yield blocks of fragments with ``chrom, start, end, barcode``; damage names file and line.
+
+    With ``near`` and a tabix index, at least those that overlap the regions, and few others.
+    """
     import pandas as pd
 
     path = Path(path)
     line = 0
-    with open_limited(path, max_bytes=max_bytes) as file:
+    with _opened(path, max_bytes, near) as file:
         line += _skip_header(file)
         try:
             reader = pd.read_csv(
@@ -211,6 +252,21 @@ def fragment_blocks(
                 "chromosome, start, end, barcode, separated by tabs. Fetch the file again."
             )
             raise UnreadableFileError(msg) from error
+
+
+@contextmanager
+def _opened(path: Path, max_bytes: int, near: Regions | None) -> Iterator[BinaryIO]:
+    """Open the whole file, or what its index says lies near the regions."""
+    from cellweave_atac.tabix import index_beside, open_stretches
+
+    index = index_beside(path) if near is not None else None
+    if index is None or near is None:
+        with open_limited(path, max_bytes=max_bytes) as whole:
+            yield whole
+        return
+    known = near.known
+    with open_stretches(path, index, near.chrom[known], near.starts[known], near.ends[known]) as f:
+        yield f
 
 
 def _skip_header(file: BinaryIO) -> int:
@@ -255,13 +311,14 @@ def _counted(
     columns_of: Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]],
     n_columns: int,
     max_bytes: int,
+    near: Regions | None = None,
 ) -> sp.csr_matrix:
     import pandas as pd
 
     index = pd.Index(barcodes)
     shape = (len(barcodes), n_columns)
     total, pending, waiting = _empty(shape), [], 0
-    for block in fragment_blocks(path, max_bytes=max_bytes):
+    for block in fragment_blocks(path, max_bytes=max_bytes, near=near):
         cell = index.get_indexer(pd.Index(block["barcode"]))
         kept = block[cell >= 0]
         at, columns = columns_of(kept)
