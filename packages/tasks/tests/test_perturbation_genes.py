@@ -133,6 +133,8 @@ def test_sets_and_embeddings_from_files(parts, gmt, tmp_path):
     by_file = PerturbationTask(method="probe", gene_rep=str(path)).fit(train)
     assert np.allclose(by_key.predict(test).values, by_file.predict(test).values, atol=1e-5)
     assert by_key.evaluate(test).summary["difference_low"] > 0.05
+    linear = PerturbationTask(method="linear", gene_rep="X_gene").fit(train).evaluate(test)
+    assert linear.summary["difference_low"] > 0.05
     with pytest.raises(DataError, match=r"no 'X_genes'. Did you mean 'X_gene'"):
         PerturbationTask(method="probe", gene_rep="X_genes").fit(train)
     with pytest.raises(ConfigError, match=r"gene_rep is 'X_gene', which 'graph' does not use"):

@@ -118,8 +118,8 @@ class PerturbationTask:
     gene_sets
         GMT file: genes of common sets respond alike (``"graph"``; co-expression is used always).
     gene_rep
-        Embedding of genes that ``"probe"`` reads: a ``varm`` key, or an ``.npz`` that
-        ``Embedding.save`` wrote; principal axes when not given.
+        Embedding of genes that ``"probe"`` and ``"linear"`` read: a ``varm`` key, or an ``.npz``
+        that ``Embedding.save`` wrote; principal axes when not given.
     seed
         Of what is random.
 
@@ -459,9 +459,10 @@ def _require_method(method: str, *, gene_sets: str | None, gene_rep: str | None)
     if method not in known:
         msg = f"Unknown method {method!r}.{closest(method, known)} Available: {one_of(known)}."
         raise ConfigError(msg)
-    for name, value, only in (("gene_sets", gene_sets, "graph"), ("gene_rep", gene_rep, "probe")):
-        if value is not None and method != only:
-            msg = f"{name} is {value!r}, which {method!r} does not use. Set method={only!r}."
+    readers = (("gene_sets", gene_sets, ("graph",)), ("gene_rep", gene_rep, ("probe", "linear")))
+    for name, value, by in readers:
+        if value is not None and method not in by:
+            msg = f"{name} is {value!r}, which {method!r} does not use. Set method={by[0]!r}."
             raise ConfigError(msg)
 
 

@@ -13,13 +13,13 @@ of each context's control cells. Each gives the change it expects of a new unit:
 - ``graph``, ``probe``: unseen genes from those like them on graphs of genes, or in an embedding of
   genes (:mod:`cellweave_tasks.perturbation_kernels`);
 - ``linear``: :math:`\Delta \approx G W P^\top`, genes and perturbations by loadings of the training
-  cells (Ahlmann-Eltze, Huber and Anders 2025).
+  cells, or by a model's gene embedding (Ahlmann-Eltze, Huber and Anders 2025).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -234,8 +234,9 @@ class _Features:
 
 
 def _linear(training: Training) -> Response:
-    features = _Features(training)
-    genes = features.loadings
+    names, vectors = training.gene_embedding
+    features = _Features(replace(training, names=names, loadings=vectors))
+    genes = np.stack([features.genes(Unit((str(n),))) for n in training.names])
     perturbed = np.stack([features.genes(u) for u in training.units])
     mean = training.deltas.mean(axis=0)
     left = np.linalg.solve(genes.T @ genes + 0.1 * np.eye(genes.shape[1]), genes.T)
