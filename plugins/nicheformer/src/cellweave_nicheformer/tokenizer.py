@@ -22,7 +22,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, StateMismatchError
 from cellweave.records import ComponentState, Tokens, Vocabulary
-from cellweave.tokenizing.rows import csr_of, places_of
+from cellweave.tokenizing.rows import csr_of
 from cellweave.tokenizing.table import TokenTable
 from cellweave_nicheformer.config import CONTEXT
 from cellweave_nicheformer.context import (
@@ -248,13 +248,13 @@ class NicheformerTokenizer:
         self, tokens: Tokens, matrix: sp.csr_matrix, places: np.ndarray, groups: np.ndarray
     ) -> Tokens:
         """Put genes with a negative mean last, as a descending sort of negative values does."""
-        factors = np.full((len(self.technologies), len(places)), np.nan)
+        present, codes = np.unique(groups, return_inverse=True)
+        factors = np.full((len(present), len(places)), np.nan)
         known = places >= 0
-        for row, name in enumerate(self.technologies):
-            factors[row, known] = self.ranks.factors(name)[places[known]]
+        for row, name in enumerate(present):
+            factors[row, known] = self.ranks.factors(str(name))[places[known]]
         if not (factors < 0).any():
             return tokens
-        codes = places_of(groups, np.array(self.technologies))
         cells = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         factor = factors[codes[cells], matrix.indices]
         kept = np.flatnonzero((factor < 0) & (matrix.data != 0))
