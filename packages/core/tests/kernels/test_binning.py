@@ -24,6 +24,7 @@ def binned(values, n_bins, ties, *, target=0.0, use_log=False, names=("a",)):
         np.arange(n, dtype=np.int32), np.array([float(np.sum(values))]), target, use_log,
         n_bins, ties, cell_keys(np.array(names), seed=0, purpose="t"), np.array([0]), ids, bins,
     )  # fmt: skip
+    assert ids.tolist() == list(range(n))
     return bins
 
 

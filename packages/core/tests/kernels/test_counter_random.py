@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cellweave.kernels.counter_random import cell_keys, uniform
+from cellweave.kernels.counter_random import cell_keys, short_mix, uniform
 
 
 def test_keys_depend_on_all_parts_and_on_nothing_else():
@@ -21,3 +21,16 @@ def test_draws_are_uniform_and_uncorrelated():
     assert abs(draws.mean() - 0.5) < 0.01
     assert np.abs(np.corrcoef(draws.T) - np.eye(20)).max() < 0.12
     assert np.bincount((draws.ravel() * 16).astype(int), minlength=16).min() > 2300
+
+
+def test_short_draws_are_even_and_independent_of_neighbouring_keys_and_counters():
+    keys = cell_keys(np.array([f"c{i}" for i in range(300)]), seed=0, purpose="t")
+    drawn = np.array([[short_mix(key, c) for c in range(300)] for key in keys], dtype=np.uint64)
+    share = drawn.astype(float) / 2.0**32
+    counts = np.histogram(share, bins=50, range=(0, 1))[0]
+    expected = share.size / 50
+    assert (((counts - expected) ** 2 / expected).sum()) < 49 + 5 * np.sqrt(2 * 49)  # chi-square
+    centred = share - 0.5
+    for left, right in ((centred[:, 1:], centred[:, :-1]), (centred[1:], centred[:-1])):
+        correlation = (left * right).mean() * 12
+        assert abs(correlation) < 5 / np.sqrt(left.size)

@@ -7,54 +7,27 @@ Small whole counts need no sort: their histogram gives every order statistic, an
 table a cell gives every bin.
 """
 
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN202
+
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from cellweave.kernels.counter_random import uniform
+from cellweave.kernels.counter_random import short_mix
 
 __all__ = ["log2_bins", "quantile_bins", "quantile_edges", "uniform_bins"]
 
 _LARGEST_COUNT = 4096
+_TABLES = 4  # equal counts that follow each other are counted apart: none waits for another
 
 
-@njit(cache=True, nogil=True, inline="always")
-def _transformed(count, total, target, use_log):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    value = np.float32(count)
-    if target > 0:
-        value = np.float32(value * np.float32(target / total))
-    if use_log:
-        value = np.float32(np.log1p(value))
-    return value
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _quantile(below, above, weight):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    step = np.float64(np.float32(above - below))
-    if weight >= 0.5:
-        return np.float64(above) - step * (1.0 - weight)
-    return np.float64(below) + step * weight
-
-
-@njit(cache=True, nogil=True)
-def quantile_edges(values, n_edges, edges):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
-    """Fill ``edges`` with the quantiles of sorted float32 ``values``."""
-    last = len(values) - 1
-    for e in range(n_edges):
-        at = (e * (1.0 / (n_edges - 1))) * last if n_edges > 1 else 0.0
-        if e == n_edges - 1:
-            at = np.float64(last)
-        low = int(np.floor(at))
-        high = min(low + 1, last)
-        edges[e] = _quantile(values[low], values[high], at - low)
-
-
-@njit(cache=True, nogil=True)
-def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0915
-    indptr, indices, data, tokens, totals, target, use_log,  # noqa: ANN001
-    n_bins, ties, keys, starts, out_ids, out_bins  # noqa: ANN001
-):  # fmt: skip
+def quantile_bins(
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, tokens: np.ndarray,
+    totals: np.ndarray, target: float, use_log: bool, n_bins: int, ties: int,
+    keys: np.ndarray, starts: np.ndarray, out_ids: np.ndarray, out_bins: np.ndarray,
+) -> None:  # fmt: skip
     """Write id and bin (1 … ``n_bins - 1``) of every kept entry.
 
     Parameters
@@ -63,82 +36,151 @@ def quantile_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR091
         CSR rows (float32) and the id of each column, ``-1`` for left out.
     totals, target, use_log
         Values are ``c · target / total`` (``target = 0``: ``c``), then ``log1p`` if asked.
+    n_bins
+        One more than the bins of values above zero.
     ties
         0: any of the bins whose edges a value equals, at random; 1: the lowest; 2: the highest.
     keys
         Random key of each row; the draw of an entry depends on the key and its id.
     starts
         Where each row's tokens start in the output.
+    out_ids, out_bins
+        Written; as long as there are kept entries.
     """
-    n_edges = n_bins - 1
-    edges = np.empty(n_edges, dtype=np.float64)
-    histogram = np.zeros(_LARGEST_COUNT, dtype=np.int64)
-    low_of = np.zeros(_LARGEST_COUNT, dtype=np.int64)
-    high_of = np.zeros(_LARGEST_COUNT, dtype=np.int64)
-    distinct = np.empty(_LARGEST_COUNT, dtype=np.int64)
-    level = np.empty(_LARGEST_COUNT, dtype=np.float32)
-    ends = np.empty(_LARGEST_COUNT, dtype=np.int64)
-    for i in range(len(starts)):
-        first, stop = indptr[i], indptr[i + 1]
-        n, largest, whole = 0, np.int64(0), True
-        for k in range(first, stop):
-            value = data[k]
-            if tokens[indices[k]] < 0 or value == 0:
-                continue
-            n += 1
-            if not (0 < value < _LARGEST_COUNT) or value != np.int64(value):
-                whole = False
-                break
-            count = np.int64(value)
-            histogram[count] += 1
-            largest = max(largest, count)
-        if not whole:
-            histogram[:] = 0
-            _sorted_row(
-                indices, data, tokens, totals[i], target, use_log, first, stop,
-                edges, ties, keys[i], starts[i], out_ids, out_bins,
-            )  # fmt: skip
-            continue
-        n_distinct, seen = 0, 0
-        for step in range(1, largest + 1):
-            if histogram[step] > 0:
-                seen += histogram[step]
-                histogram[step] = 0
-                distinct[n_distinct] = step
-                level[n_distinct] = _transformed(step, totals[i], target, use_log)
-                ends[n_distinct] = seen
-                n_distinct += 1
-        if n == 0:
-            continue
-        _edges_of_levels(level, ends, n, edges)
-        at_or_below, below = 0, 0
-        for d in range(n_distinct):
-            while at_or_below < n_edges and edges[at_or_below] <= level[d]:
-                at_or_below += 1
-            while below < n_edges and edges[below] < level[d]:
-                below += 1
-            high_of[distinct[d]] = at_or_below
-            low_of[distinct[d]] = below
-        at = starts[i]
-        for k in range(first, stop):
-            token = tokens[indices[k]]
-            if token < 0 or data[k] == 0:
-                continue
-            count = np.int64(data[k])
-            out_ids[at] = token
-            out_bins[at] = _bin(low_of[count], high_of[count], ties, keys[i], token)
-            at += 1
+    # Ids that follow each other need no look-up: the usual case after a fit on the same data.
+    run = len(tokens) > 0 and tokens[0] >= 0 and bool(np.all(np.diff(tokens) == 1))
+    _quantile_bins(
+        indptr, indices, data, tokens, run, totals, float(target), bool(use_log), n_bins - 1,
+        ties, keys, np.append(starts, len(out_ids)), out_ids, out_bins,
+    )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _edges_of_levels(level, ends, n, edges):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    n_edges, last, d, d_next = len(edges), n - 1, 0, 0
+def _quantile_bins(  # type: ignore[no-untyped-def]
+    indptr, indices, data, tokens, run, totals, target, use_log, n_edges, ties, keys, starts,
+    out_ids, out_bins,
+):  # fmt: skip
+    edges = np.empty(n_edges, dtype=np.float64)
+    longest = 0
+    for i in range(len(keys)):
+        longest = max(longest, starts[i + 1] - starts[i])
+    values, counts = np.empty(longest, dtype=np.float32), np.empty(longest, dtype=np.int32)
+    histogram = np.zeros((_LARGEST_COUNT, _TABLES), dtype=np.int32)
+    level = np.empty(_LARGEST_COUNT, dtype=np.float32)
+    step, ends = np.empty(_LARGEST_COUNT, dtype=np.int32), np.empty(_LARGEST_COUNT, dtype=np.int64)
+    choices, words = np.empty(_LARGEST_COUNT, dtype=np.uint32), np.empty(longest, dtype=np.uint32)
+    for i in range(len(keys)):
+        row, n = slice(indptr[i], indptr[i + 1]), starts[i + 1] - starts[i]
+        ids, bins = out_ids[starts[i] : starts[i + 1]], out_bins[starts[i] : starts[i + 1]]
+        kept = _kept(indices[row], data[row], tokens, run, ids, values)
+        if n == 0:
+            continue
+        largest = _whole_counts(kept, counts)
+        if largest < 0:
+            _scale(kept, values, totals[i], target, use_log)
+            quantile_edges(np.sort(values[:n]), n_edges, edges)
+            _digitize(values[:n], edges, ids, ties, keys[i], bins)
+            continue
+        n_levels = _levels(counts[:n], largest, histogram, step, ends)
+        _scale_levels(step[:n_levels], level, totals[i], target, use_log)
+        _edges_of_levels(level, ends, n, edges)
+        _tabulate(step[:n_levels], level, edges, ties, choices)
+        _draw(counts[:n], choices, ids, keys[i], words, bins)
+
+
+@njit(cache=True, nogil=True)
+def _kept(columns, row, tokens, run, ids, values):  # type: ignore[no-untyped-def]
+    """Write ids of the kept entries, and give their raw values."""
+    if len(ids) < len(columns):
+        at = 0
+        for k in range(len(columns)):
+            token = tokens[columns[k]]
+            if token >= 0 and row[k] != 0:
+                ids[at], values[at] = token, row[k]
+                at += 1
+        return values[:at]
+    if run:
+        first = np.uint32(tokens[0])
+        for k in range(len(columns)):
+            ids[k] = columns[k] + first
+    else:
+        for k in range(len(columns)):
+            ids[k] = tokens[columns[k]]
+    return row
+
+
+@njit(cache=True, nogil=True)
+def _whole_counts(kept, counts):  # type: ignore[no-untyped-def]
+    """Write values as counts and give the largest, or -1 where one is no small whole number."""
+    wrong, largest = False, np.int32(0)
+    for k in range(len(kept)):
+        count = np.int32(min(kept[k], np.float32(_LARGEST_COUNT)))
+        wrong |= np.float32(count) != kept[k]
+        largest = max(largest, count)
+        counts[k] = count
+    return np.int32(-1) if wrong or largest >= _LARGEST_COUNT else largest
+
+
+@njit(cache=True, nogil=True)
+def _levels(counts, largest, histogram, step, ends):  # type: ignore[no-untyped-def]
+    """Write the distinct counts and how many entries are at or below each; clear the tables."""
+    whole = len(counts) // _TABLES * _TABLES
+    for k in range(0, whole, _TABLES):
+        for t in range(_TABLES):
+            histogram[counts[k + t], t] += 1
+    for k in range(whole, len(counts)):
+        histogram[counts[k], 0] += 1
+    n, seen = 0, 0
+    for count in range(1, largest + 1):
+        found = 0
+        for t in range(_TABLES):
+            found += histogram[count, t]
+            histogram[count, t] = 0
+        seen += found
+        step[n], ends[n] = count, seen
+        n += found > 0
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _scale_levels(steps, level, total, target, use_log):  # type: ignore[no-untyped-def]
+    for d in range(len(steps)):
+        level[d] = _transformed(steps[d], total, target, use_log)
+
+
+@njit(cache=True, nogil=True)
+def _scale(kept, values, total, target, use_log):  # type: ignore[no-untyped-def]
+    for k in range(len(kept)):
+        values[k] = _transformed(kept[k], total, target, use_log)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _transformed(count, total, target, use_log):  # type: ignore[no-untyped-def]
+    value = np.float32(count)
+    if target > 0:
+        value = np.float32(value * np.float32(target / total))
+    if use_log:
+        value = np.float32(np.log1p(value))
+    return value
+
+
+@njit(cache=True, nogil=True)
+def quantile_edges(values, n_edges, edges):  # type: ignore[no-untyped-def]  # noqa: ANN201
+    """Fill ``edges`` with the quantiles of sorted float32 ``values``."""
+    last = len(values) - 1
     for e in range(n_edges):
-        at = (e * (1.0 / (n_edges - 1))) * last if n_edges > 1 else 0.0
-        if e == n_edges - 1:
-            at = np.float64(last)
+        at = _place_of_edge(e, n_edges, last)
+        low = int(np.floor(at))
+        edges[e] = _quantile(values[low], values[min(low + 1, last)], at - low)
+
+
+@njit(cache=True, nogil=True)
+def _edges_of_levels(level, ends, n, edges):  # type: ignore[no-untyped-def]
+    d, d_next = 0, 0
+    for e in range(len(edges)):
+        at = _place_of_edge(e, len(edges), n - 1)
         low = np.int64(np.floor(at))
-        high = min(low + 1, last)
+        high = min(low + 1, n - 1)
         while ends[d] <= low:
             d += 1
         d_next = max(d, d_next)
@@ -148,42 +190,72 @@ def _edges_of_levels(level, ends, n, edges):  # type: ignore[no-untyped-def]  # 
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _bin(low, high, ties, key, token):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    if high <= low + 1 or ties == 2:
-        return max(high, 1)
-    if ties == 1:
-        return low + 1
-    return low + 1 + np.int64(uniform(key, token) * (high - low))
+def _place_of_edge(e, n_edges, last):  # type: ignore[no-untyped-def]
+    if e == n_edges - 1:
+        return np.float64(last)
+    return (e * (1.0 / (n_edges - 1))) * last
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _quantile(below, above, weight):  # type: ignore[no-untyped-def]
+    step = np.float64(np.float32(above - below))
+    if weight >= 0.5:
+        return np.float64(above) - step * (1.0 - weight)
+    return np.float64(below) + step * weight
 
 
 @njit(cache=True, nogil=True)
-def _sorted_row(  # type: ignore[no-untyped-def]  # noqa: ANN202
-    indices, data, tokens, total, target, use_log, first, stop,  # noqa: ANN001
-    edges, ties, key, start, out_ids, out_bins  # noqa: ANN001
-):  # fmt: skip
-    """Bin one row whose values are no small whole numbers, by sorting them."""
-    values = np.empty(stop - first, dtype=np.float32)
-    n = 0
-    for k in range(first, stop):
-        if tokens[indices[k]] >= 0 and data[k] != 0:
-            values[n] = _transformed(data[k], total, target, use_log)
-            n += 1
-    quantile_edges(np.sort(values[:n]), len(edges), edges)
-    at = start
-    for k in range(first, stop):
-        token = tokens[indices[k]]
-        if token < 0 or data[k] == 0:
-            continue
-        value = np.float64(values[at - start])
-        low = np.searchsorted(edges, value, side="left")
-        high = np.searchsorted(edges, value, side="right")
-        out_ids[at] = token
-        out_bins[at] = _bin(low, high, ties, key, token)
-        at += 1
+def _tabulate(steps, level, edges, ties, choices):  # type: ignore[no-untyped-def]
+    """Write, by count, the first bin it may have and, in the upper half, among how many."""
+    at_or_below, below = 0, 0
+    for d in range(len(steps)):
+        while at_or_below < len(edges) and edges[at_or_below] <= level[d]:
+            at_or_below += 1
+        while below < len(edges) and edges[below] < level[d]:
+            below += 1
+        first, many = _admissible(below, at_or_below, ties)
+        choices[steps[d]] = np.uint32(first) | (np.uint32(many) << np.uint32(16))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _admissible(below, at_or_below, ties):  # type: ignore[no-untyped-def]
+    """Give the first bin of a value between two counts of edges, and how many it may have."""
+    if at_or_below <= below + 1 or ties == 2:
+        return max(at_or_below, 1), 1
+    return below + 1, 1 if ties == 1 else at_or_below - below
 
 
 @njit(cache=True, nogil=True)
-def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_ids, out_bins):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def _draw(counts, choices, ids, key, words, bins):  # type: ignore[no-untyped-def]
+    """Look each count up, then draw: apart, because only the second fills vector lanes."""
+    for k in range(len(counts)):
+        words[k] = choices[counts[k]]
+    for k in range(len(counts)):
+        bins[k] = _one_of(words[k], short_mix(key, ids[k]))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _one_of(choice, chance):  # type: ignore[no-untyped-def]
+    """Give the first bin of a choice and more: the upper half of chance times how many."""
+    first, many = choice & np.uint32(0xFFFF), choice >> np.uint32(16)
+    more = np.uint32((np.uint64(chance) * np.uint64(many)) >> np.uint64(32))
+    return np.float32(np.int32(first + more))
+
+
+@njit(cache=True, nogil=True)
+def _digitize(values, edges, ids, ties, key, bins):  # type: ignore[no-untyped-def]
+    """Bin values that are no small whole numbers by searching the edges."""
+    for k in range(len(values)):
+        value = np.float64(values[k])
+        below = np.searchsorted(edges, value, side="left")
+        at_or_below = np.searchsorted(edges, value, side="right")
+        first, many = _admissible(below, at_or_below, ties)
+        choice = np.uint32(first) | (np.uint32(many) << np.uint32(16))
+        bins[k] = _one_of(choice, short_mix(key, ids[k]))
+
+
+@njit(cache=True, nogil=True)
+def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_ids, out_bins):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """Write id and ``floor(log2(1 + c · target / total))``, at most ``cap``, of kept entries."""
     for i in range(len(starts)):
         at = starts[i]
@@ -203,8 +275,8 @@ def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_id
 
 @njit(cache=True, nogil=True)
 def uniform_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201
-    indptr, indices, data, tokens, totals, target, use_log, n_bins,  # noqa: ANN001
-    starts, out_ids, out_bins  # noqa: ANN001
+    indptr, indices, data, tokens, totals, target, use_log, n_bins,
+    starts, out_ids, out_bins
 ):  # fmt: skip
     """Write id and bin 1 … ``n_bins`` of equal width between 0 and the largest kept value."""
     for i in range(len(starts)):

@@ -40,7 +40,7 @@ def shuffle_rows(indptr, indices, data, keys):  # type: ignore[no-untyped-def]  
 
 
 @njit(cache=True, nogil=True)
-def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR0912, PLR0915
+def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201
     indptr, indices, data, tokens, chromosome_of, n_chromosomes, n_draws,  # noqa: ANN001
     order_keys, draw_keys, chromosome_tokens, close_token, offsets, out_ids,  # noqa: ANN001
 ):  # fmt: skip
@@ -53,60 +53,86 @@ def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201, C901, PLR091
     widest = 0
     for i in range(len(indptr) - 1):
         widest = max(widest, indptr[i + 1] - indptr[i])
-    cumulative = np.empty(widest, dtype=np.float64)
-    times = np.empty(widest, dtype=np.int64)
-    begin = np.empty(n_chromosomes + 1, dtype=np.int64)
+    cumulative, times = np.empty(widest, dtype=np.float64), np.empty(widest, dtype=np.int64)
+    begin, drawn = np.empty(n_chromosomes, dtype=np.int64), np.empty(n_chromosomes, dtype=np.int64)
     order = np.empty(n_chromosomes, dtype=np.int64)
-    drawn = np.empty(n_chromosomes, dtype=np.int64)
-    writing = len(out_ids) > 0
     for i in range(len(indptr) - 1):
-        first, n = indptr[i], indptr[i + 1] - indptr[i]
-        total = 0.0
-        for k in range(n):
-            if tokens[indices[first + k]] >= 0 and data[first + k] > 0:
-                total += np.log1p(data[first + k])
-            cumulative[k] = total
-        if total == 0.0:
-            if not writing:
-                offsets[i + 1] = 0
-            continue
-        times[:n] = 0
-        for draw in range(n_draws):
-            wanted = uniform(draw_keys[i], draw) * total
-            times[np.searchsorted(cumulative[:n], wanted, side="right")] += 1
-        drawn[:] = 0
-        for c in range(n_chromosomes):
-            begin[c] = -1
-        for k in range(n):
-            chromosome = chromosome_of[indices[first + k]]
-            if chromosome >= 0:
-                if begin[chromosome] < 0:
-                    begin[chromosome] = k
-                drawn[chromosome] += times[k]
-        if not writing:
-            length = n_draws
-            for c in range(n_chromosomes):
-                length += 2 * (drawn[c] > 0)
+        columns, values = indices[indptr[i] : indptr[i + 1]], data[indptr[i] : indptr[i + 1]]
+        total = _add_up(columns, values, tokens, cumulative)
+        length = 0
+        if total > 0:
+            _draw_genes(cumulative[: len(columns)], draw_keys[i], n_draws, times)
+            _by_chromosome(columns, chromosome_of, times, begin, drawn)
+            length = n_draws + 2 * np.sum(drawn > 0)
+        if len(out_ids) == 0:
             offsets[i + 1] = length
+        elif length > 0:
+            _shuffled(order_keys[i], order)
+            _write_genome(
+                order, begin, drawn, times, columns, tokens, chromosome_tokens, close_token,
+                out_ids[offsets[i] : offsets[i] + length],
+            )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _add_up(columns, values, tokens, cumulative):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Write running sums of the weights, and give their total."""
+    total = 0.0
+    for k in range(len(columns)):
+        if tokens[columns[k]] >= 0 and values[k] > 0:
+            total += np.log1p(values[k])
+        cumulative[k] = total
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _draw_genes(cumulative, key, n_draws, times):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Count how often each entry is drawn."""
+    times[: len(cumulative)] = 0
+    for draw in range(n_draws):
+        wanted = uniform(key, draw) * cumulative[-1]
+        times[np.searchsorted(cumulative, wanted, side="right")] += 1
+
+
+@njit(cache=True, nogil=True)
+def _by_chromosome(columns, chromosome_of, times, begin, drawn):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Say where each chromosome's entries begin and how many draws fell on it."""
+    begin[:] = -1
+    drawn[:] = 0
+    for k in range(len(columns)):
+        chromosome = chromosome_of[columns[k]]
+        if chromosome >= 0:
+            if begin[chromosome] < 0:
+                begin[chromosome] = k
+            drawn[chromosome] += times[k]
+
+
+@njit(cache=True, nogil=True)
+def _shuffled(key, order):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    for c in range(len(order)):
+        order[c] = c
+    for c in range(len(order) - 1, 0, -1):
+        other = below(key, c, c + 1)
+        order[c], order[other] = order[other], order[c]
+
+
+@njit(cache=True, nogil=True)
+def _write_genome(  # type: ignore[no-untyped-def]  # noqa: ANN202
+    order, begin, drawn, times, columns, tokens, chromosome_tokens, close_token, out,  # noqa: ANN001
+):  # fmt: skip
+    at = 0
+    for place in range(len(order)):
+        c = order[place]
+        if drawn[c] == 0:
             continue
-        for c in range(n_chromosomes):
-            order[c] = c
-        for c in range(n_chromosomes - 1, 0, -1):
-            other = below(order_keys[i], c, c + 1)
-            order[c], order[other] = order[other], order[c]
-        at = offsets[i]
-        for place in range(n_chromosomes):
-            c = order[place]
-            if drawn[c] == 0:
-                continue
-            out_ids[at] = chromosome_tokens[c]
-            at += 1
-            k, left = begin[c], drawn[c]
-            while left > 0:
-                for _ in range(times[k]):
-                    out_ids[at] = tokens[indices[first + k]]
-                    at += 1
-                left -= times[k]
-                k += 1
-            out_ids[at] = close_token
-            at += 1
+        out[at] = chromosome_tokens[c]
+        at += 1
+        k, left = begin[c], drawn[c]
+        while left > 0:
+            for _ in range(times[k]):
+                out[at] = tokens[columns[k]]
+                at += 1
+            left -= times[k]
+            k += 1
+        out[at] = close_token
+        at += 1

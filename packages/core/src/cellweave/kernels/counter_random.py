@@ -12,11 +12,14 @@ import hashlib
 import numpy as np
 from numba import njit
 
-__all__ = ["below", "cell_keys", "mix", "seed_key", "uniform"]
+__all__ = ["below", "cell_keys", "mix", "seed_key", "short_mix", "uniform"]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _FIRST = np.uint64(0xBF58476D1CE4E5B9)
 _SECOND = np.uint64(0x94D049BB133111EB)
+_STRIDE = np.uint32(0x9E3779B1)
+_ROUND_1 = np.uint32(0x21F0AAAD)
+_ROUND_2 = np.uint32(0xD35A2D97)
 
 
 def seed_key(seed: int, purpose: str) -> np.uint64:
@@ -50,6 +53,19 @@ def mix(key, counter):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
     z = (z ^ (z >> np.uint64(30))) * _FIRST
     z = (z ^ (z >> np.uint64(27))) * _SECOND
     return z ^ (z >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True, inline="always")
+def short_mix(key, counter):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+    """Return 32 random bits for one key and one counter, in 32-bit steps that fill vector lanes.
+
+    Both halves of the key enter, one before and one after the first of two mixing rounds.
+    """
+    x = np.uint32(np.uint32(counter) * _STRIDE + np.uint32(key))
+    x = np.uint32((x ^ (x >> np.uint32(16))) * _ROUND_1)
+    x = np.uint32(x ^ np.uint32(key >> np.uint64(32)))
+    x = np.uint32((x ^ (x >> np.uint32(15))) * _ROUND_2)
+    return np.uint32(x ^ (x >> np.uint32(15)))
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -4,6 +4,9 @@
 absent everywhere.
 """
 
+# Numba compiles a kernel for the arrays it is given: annotations would not be read.
+# ruff: noqa: ANN001, ANN201, ANN202
+
 from __future__ import annotations
 
 import numpy as np
@@ -12,6 +15,8 @@ from numba import njit
 __all__ = [
     "close_gaps",
     "count_kept",
+    "filter_rows",
+    "look_over_rows",
     "realign_rows",
     "row_sums",
     "rows_ascend",
@@ -24,7 +29,7 @@ _RADIX = 1 << _DIGITS
 
 
 @njit(cache=True, nogil=True)
-def count_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def count_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]
     """Count the non-zero entries of each row whose column has an id."""
     counts = np.empty(len(indptr) - 1, dtype=np.int64)
     for i in range(len(counts)):
@@ -37,7 +42,7 @@ def count_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]  
 
 # Reassociated sums use all vector lanes; the order is fixed by the machine, so bytes repeat.
 @njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
-def row_sums(indptr, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def row_sums(indptr, data):  # type: ignore[no-untyped-def]
     """Sum each row in float64."""
     sums = np.empty(len(indptr) - 1, dtype=np.float64)
     for i in range(len(sums)):
@@ -50,7 +55,7 @@ def row_sums(indptr, data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN
 
 
 @njit(cache=True, nogil=True)
-def rows_ascend(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def rows_ascend(indptr, indices):  # type: ignore[no-untyped-def]
     """Tell whether the columns of every row ascend strictly."""
     for i in range(len(indptr) - 1):
         row = indices[indptr[i] : indptr[i + 1]]
@@ -63,7 +68,7 @@ def rows_ascend(indptr, indices):  # type: ignore[no-untyped-def]  # noqa: ANN00
 
 
 @njit(cache=True, nogil=True)
-def close_gaps(values, old_starts, new_starts, lengths):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def close_gaps(values, old_starts, new_starts, lengths):  # type: ignore[no-untyped-def]
     """Move stretches towards the front, in place; none may start after its old start."""
     for i in range(len(lengths)):
         old, new = old_starts[i], new_starts[i]
@@ -73,7 +78,7 @@ def close_gaps(values, old_starts, new_starts, lengths):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True)
-def sum_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def sum_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]
     """Sum the entries of each row whose column has an id, in float64."""
     sums = np.empty(len(indptr) - 1, dtype=np.float64)
     for i in range(len(sums)):
@@ -86,7 +91,7 @@ def sum_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]  # 
 
 
 @njit(cache=True, nogil=True)
-def write_kept(indptr, indices, data, tokens, starts, limits, out_ids, out_values):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def write_kept(indptr, indices, data, tokens, starts, limits, out_ids, out_values):  # type: ignore[no-untyped-def]
     """Write ids and raw values of the first ``limits`` kept entries of each row."""
     for i in range(len(starts)):
         at, end = starts[i], starts[i] + limits[i]
@@ -101,7 +106,39 @@ def write_kept(indptr, indices, data, tokens, starts, limits, out_ids, out_value
 
 
 @njit(cache=True, nogil=True)
-def realign_rows(indptr, indices, data, places, offsets, out_indices, out_data):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+def look_over_rows(indptr, indices, data, n_columns):  # type: ignore[no-untyped-def]
+    """Tell whether all columns lie in range, all values are sound, and all rows orderly.
+
+    Sound are float32 that are finite and have no sign; orderly is what ascends and stores no
+    zeros. Bit patterns of sound values ascend as they do, so whole numbers are compared.
+    """
+    furthest, largest, least = np.uint32(0), np.uint32(0), np.uint32(0xFFFFFFFF)
+    bits = data.view(np.uint32)
+    for k in range(len(bits)):
+        furthest = max(furthest, indices[k])
+        largest = max(largest, bits[k])
+        least = min(least, bits[k])
+    orderly = least > 0 and rows_ascend(indptr, indices)
+    return len(indices) == 0 or furthest < n_columns, largest < np.uint32(0x7F800000), orderly
+
+
+@njit(cache=True, nogil=True)
+def filter_rows(indptr, indices, data, places):  # type: ignore[no-untyped-def]
+    """Rename columns to ascending ``places`` and drop those at ``-1``, in place; give lengths."""
+    counts = np.empty(len(indptr) - 1, dtype=np.int64)
+    at = 0
+    for i in range(len(counts)):
+        before = at
+        for k in range(indptr[i], indptr[i + 1]):
+            place = places[indices[k]]
+            indices[at], data[at] = max(place, 0), data[k]
+            at += place >= 0
+        counts[i] = at - before
+    return counts
+
+
+@njit(cache=True, nogil=True)
+def realign_rows(indptr, indices, data, places, offsets, out_indices, out_data):  # type: ignore[no-untyped-def]
     """Rewrite rows with columns renamed to ``places`` (``-1`` dropped), in ascending order.
 
     ``offsets`` are the row starts of the result. Two radix passes sort each row, so places must
@@ -110,38 +147,48 @@ def realign_rows(indptr, indices, data, places, offsets, out_indices, out_data):
     longest = 0
     for i in range(len(offsets) - 1):
         longest = max(longest, offsets[i + 1] - offsets[i])
-    key, value = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=data.dtype)
-    key2, value2 = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=data.dtype)
-    low = np.empty(_RADIX, dtype=np.int64)
-    high = np.empty(_RADIX, dtype=np.int64)
+    keys, values = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=data.dtype)
+    half_keys, half_values = np.empty(longest, dtype=np.int32), np.empty(longest, dtype=data.dtype)
+    low = np.zeros(_RADIX, dtype=np.int64)
+    high = np.zeros(_RADIX, dtype=np.int64)
     for i in range(len(offsets) - 1):
-        n = 0
+        row, out = slice(indptr[i], indptr[i + 1]), slice(offsets[i], offsets[i + 1])
+        n = _renamed(indices[row], data[row], places, keys, values, low, high)
+        _starts_of(low)
+        _starts_of(high)
+        _scatter(keys[:n], values, 0, low, half_keys, half_values)
+        _scatter(half_keys[:n], half_values, _DIGITS, high, out_indices[out], out_data[out])
         low[:] = 0
         high[:] = 0
-        for k in range(indptr[i], indptr[i + 1]):
-            place = places[indices[k]]
-            if place >= 0 and data[k] != 0:
-                key[n] = place
-                value[n] = data[k]
-                low[place & (_RADIX - 1)] += 1
-                high[place >> _DIGITS] += 1
-                n += 1
-        before_low, before_high = 0, 0
-        for d in range(_RADIX):
-            count = low[d]
-            low[d] = before_low
-            before_low += count
-            count = high[d]
-            high[d] = before_high
-            before_high += count
-        for k in range(n):
-            d = key[k] & (_RADIX - 1)
-            key2[low[d]] = key[k]
-            value2[low[d]] = value[k]
-            low[d] += 1
-        start = offsets[i]
-        for k in range(n):
-            d = key2[k] >> _DIGITS
-            out_indices[start + high[d]] = key2[k]
-            out_data[start + high[d]] = value2[k]
-            high[d] += 1
+
+
+@njit(cache=True, nogil=True)
+def _renamed(columns, row, places, keys, values, low, high):  # type: ignore[no-untyped-def]
+    """Write the kept entries and count both digits of their places."""
+    n = 0
+    for k in range(len(columns)):
+        place = places[columns[k]]
+        if place >= 0 and row[k] != 0:
+            keys[n], values[n] = place, row[k]
+            low[place & (_RADIX - 1)] += 1
+            high[place >> _DIGITS] += 1
+            n += 1
+    return n
+
+
+@njit(cache=True, nogil=True)
+def _starts_of(counts):  # type: ignore[no-untyped-def]
+    before = 0
+    for d in range(len(counts)):
+        count = counts[d]
+        counts[d] = before
+        before += count
+
+
+@njit(cache=True, nogil=True)
+def _scatter(keys, values, shift, starts, out_keys, out_values):  # type: ignore[no-untyped-def]
+    for k in range(len(keys)):
+        digit = (keys[k] >> shift) & (_RADIX - 1)
+        at = starts[digit]
+        out_keys[at], out_values[at] = keys[k], values[k]
+        starts[digit] = at + 1

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 
 from cellweave.errors import ConfigError, DataError, UnreadableFileError, closest, one_of
-from cellweave.kernels.ragged import count_kept, realign_rows
+from cellweave.kernels.ragged import count_kept, filter_rows, look_over_rows, realign_rows
 from cellweave.streaming.store import RowBuffer
 
 __all__ = ["CellFiles"]
@@ -34,6 +34,15 @@ class _Part:
     @property
     def n_cells(self) -> int:
         return len(self.indptr) - 1
+
+    @property
+    def order(self) -> Literal["same", "ascending", "other"]:
+        """Say how the places of the columns run: all in their order, some in order, or neither."""
+        known = self.places[self.places >= 0]
+        if len(known) and np.any(np.diff(known) <= 0):
+            return "other"
+        same = len(known) == len(self.places) and np.array_equal(known, np.arange(len(known)))
+        return "same" if same else "ascending"
 
 
 class CellFiles:
@@ -120,47 +129,70 @@ class CellFiles:
     def read_blocks(self, starts: np.ndarray, stops: np.ndarray, into: RowBuffer) -> None:
         """Fill ``into`` with the rows ``starts[i]`` … ``stops[i] - 1`` of every block in turn."""
         pieces = [piece for a, b in zip(starts, stops) for piece in self._pieces(int(a), int(b))]
-        rows = [np.diff(offsets) for offsets, _, _ in pieces]
-        lengths = np.concatenate(rows) if rows else np.empty(0, dtype=np.int64)
-        into.offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        into.fit(int(into.offsets[-1]))
-        at = 0
-        for _, indices, values in pieces:
-            into.indices[at : at + len(indices)] = indices
-            into.values[at : at + len(values)] = values
-            at += len(indices)
+        into.fit(sum(int(part.indptr[stop] - part.indptr[start]) for part, start, stop in pieces))
+        lengths, at = [np.zeros(1, dtype=np.int64)], 0
+        for part, start, stop in pieces:
+            found = _read_aligned(part, start, stop, into, at)
+            lengths.append(found)
+            at += int(found.sum())
+        into.offsets = np.cumsum(np.concatenate(lengths))
 
-    def _pieces(self, start: int, stop: int) -> Iterator[tuple[np.ndarray, ...]]:
-        """Yield aligned rows of one block, file by file."""
+    def _pieces(self, start: int, stop: int) -> Iterator[tuple[_Part, int, int]]:
+        """Yield the stretches of one block, file by file."""
         while start < stop:
             number = int(np.searchsorted(self._first, start, side="right")) - 1
             part, offset = self._parts[number], int(self._first[number])
             end = min(stop, int(self._first[number + 1]))
-            yield _aligned(part, start - offset, end - offset)
+            yield part, start - offset, end - offset
             start = end
 
 
-def _aligned(part: _Part, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _read_aligned(part: _Part, start: int, stop: int, into: RowBuffer, at: int) -> np.ndarray:
+    """Read rows straight into the buffer, align them there, and return their lengths."""
     first, last = int(part.indptr[start]), int(part.indptr[stop])
+    columns, values = into.indices[at : at + last - first], into.values[at : at + last - first]
     try:
-        indices = np.asarray(part.matrix["indices"][first:last])
-        values = np.asarray(part.matrix["data"][first:last], dtype=np.float32)
+        _fill(part.matrix["indices"], first, last, columns.view(np.int32))
+        _fill(part.matrix["data"], first, last, values)
     except _DAMAGE as error:
         raise _damaged(part.path, f"cells {start} to {stop - 1} cannot be read: {error}") from error
-    if len(indices) != last - first or (
-        len(indices) and not 0 <= indices.min() <= indices.max() < part.n_columns
-    ):
-        raise _damaged(part.path, f"cells {start} to {stop - 1} point outside the features")
-    if len(values) and not (np.isfinite(values).all() and values.min() >= 0):
-        raise _damaged(part.path, f"cells {start} to {stop - 1} hold negative or infinite values")
     indptr = part.indptr[start : stop + 1] - first
-    columns = indices.astype(np.int32).view(np.uint32)
-    counts = count_kept(indptr, columns, values, part.places)
+    in_range, sound, orderly = look_over_rows(indptr, columns, values, part.n_columns)
+    if not in_range:
+        raise _damaged(part.path, f"cells {start} to {stop - 1} point outside the features")
+    # A negative zero looks unsound by its bits; it is none of the others.
+    if not sound and not (np.isfinite(values).all() and values.min() >= 0):
+        raise _damaged(part.path, f"cells {start} to {stop - 1} hold negative or infinite values")
+    if orderly and part.order == "same":
+        return np.diff(indptr)
+    if orderly and part.order == "ascending":
+        counts: np.ndarray = filter_rows(indptr, columns, values, part.places)
+        return counts
+    return _realigned(part, indptr, columns, values)
+
+
+def _fill(source: Any, first: int, last: int, out: np.ndarray) -> None:
+    if hasattr(source, "read_direct") and last > first:
+        source.read_direct(out, np.s_[first:last])  # HDF5 converts types on its way
+        return
+    found = np.asarray(source[first:last])
+    if len(found) != len(out):
+        msg = f"{len(found)} values where {len(out)} should be"
+        raise ValueError(msg)
+    out[:] = found
+
+
+def _realigned(
+    part: _Part, indptr: np.ndarray, columns: np.ndarray, values: np.ndarray
+) -> np.ndarray:
+    """Rename, drop and sort the columns of rows, in place; return the lengths."""
+    counts: np.ndarray = count_kept(indptr, columns, values, part.places)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    out_indices = np.empty(offsets[-1], dtype=np.uint32)
+    out_columns = np.empty(offsets[-1], dtype=np.uint32)
     out_values = np.empty(offsets[-1], dtype=np.float32)
-    realign_rows(indptr, columns, values, part.places, offsets, out_indices, out_values)
-    return offsets, out_indices, out_values
+    realign_rows(indptr, columns, values, part.places, offsets, out_columns, out_values)
+    columns[: offsets[-1]], values[: offsets[-1]] = out_columns, out_values
+    return counts
 
 
 def _opened(path: Path, layer: str | None) -> _Part:

@@ -11,6 +11,8 @@ from cellweave.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from cellweave.tokenizing.base import SparseTokenizer as SparseTokenizer
+    from cellweave.tokenizing.bins import BinTokenizer as BinTokenizer
+    from cellweave.tokenizing.features import FeatureTokenizer as FeatureTokenizer
     from cellweave.tokenizing.multiomic import MultiOmicTokenizer as MultiOmicTokenizer
     from cellweave.tokenizing.multiomic import MultiOmicTokens as MultiOmicTokens
     from cellweave.tokenizing.multiomic import combine_tokens as combine_tokens
@@ -20,10 +22,13 @@ if TYPE_CHECKING:
     from cellweave.tokenizing.rows import Rows as Rows
     from cellweave.tokenizing.table import TokenTable as TokenTable
     from cellweave.tokenizing.table import table_from_names as table_from_names
+    from cellweave.tokenizing.values import ValueTokenizer as ValueTokenizer
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "BinTokenizer": "cellweave.tokenizing.bins",
+        "FeatureTokenizer": "cellweave.tokenizing.features",
         "MultiOmicTokenizer": "cellweave.tokenizing.multiomic",
         "MultiOmicTokens": "cellweave.tokenizing.multiomic",
         "PatchTokenizer": "cellweave.tokenizing.patches",
@@ -32,6 +37,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Rows": "cellweave.tokenizing.rows",
         "SparseTokenizer": "cellweave.tokenizing.base",
         "TokenTable": "cellweave.tokenizing.table",
+        "ValueTokenizer": "cellweave.tokenizing.values",
         "combine_tokens": "cellweave.tokenizing.multiomic",
         "table_from_names": "cellweave.tokenizing.table",
     },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -272,7 +273,7 @@ class SparseTokenizer:
         """Say what made the tokens."""
         return Provenance(
             component=self.component,
-            version=importlib.metadata.version(_DISTRIBUTION),
+            version=_version(),
             parameters=self.parameters(),
             seed=self.seed,
         )
@@ -306,3 +307,9 @@ class SparseTokenizer:
         made = cls(**parameters)
         made._table = table
         return made
+
+
+@functools.cache
+def _version() -> str:
+    """Read the version once: it stands in a file, and every batch of tokens carries it."""
+    return importlib.metadata.version(_DISTRIBUTION)

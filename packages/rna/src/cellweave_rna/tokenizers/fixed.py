@@ -13,12 +13,11 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.kernels.ragged import count_kept
 from cellweave.tokenizing.base import Body
+from cellweave.tokenizing.features import counted, decoded
 from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows
 from cellweave_rna.tokenizers.bins import BinTokenizer
-from cellweave_rna.tokenizers.values import decoded
 
 __all__ = ["FixedTokenizer"]
 
@@ -72,7 +71,7 @@ class FixedTokenizer(BinTokenizer):
     def _encoded(self, rows: Rows, frame: Frame) -> Body:
         table, n = self.table, rows.n
         places = rows.by_column(np.arange(len(table.ids), dtype=np.int64), missing=-1)
-        counts = count_kept(rows.indptr, rows.indices, rows.data, places)
+        counts = counted(rows, places)
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         found = np.empty(starts[-1], dtype=np.int32)
         values = np.empty(starts[-1], dtype=np.float32)

@@ -8,17 +8,15 @@ the source depth S = log10(Σc), as tokens of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
-import scipy.sparse as sp
 
-from cellweave.kernels.ragged import write_kept
 from cellweave.tokenizing.base import Body
 from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows
 from cellweave.tokenizing.table import TokenTable, table_from_names
-from cellweave_rna.tokenizers.bins import GeneTokenizer
+from cellweave.tokenizing.values import ValueTokenizer as CoreValueTokenizer
 
 __all__ = ["ValueTokenizer"]
 
@@ -26,13 +24,13 @@ _DEPTH = {"t": "<target_depth>", "s": "<source_depth>"}
 
 
 @dataclass(kw_only=True, eq=False)
-class ValueTokenizer(GeneTokenizer):
+class ValueTokenizer(CoreValueTokenizer):
     """Give each expressed gene its continuous value.
+
+    Further arguments are those of :class:`cellweave.tokenizing.ValueTokenizer`.
 
     Parameters
     ----------
-    log1p
-        Take ``log1p`` after normalising.
     depth
         ``"none"``, or what T is: ``"fixed"`` (``depth_value``), ``"times"`` (log10 of the total
         times ``depth_value``), ``"plus"`` (log10 of the total plus ``depth_value``). T and S stand
@@ -42,10 +40,8 @@ class ValueTokenizer(GeneTokenizer):
     """
 
     component: ClassVar[str] = "rna.values"
+    modality: ClassVar[str] = "rna"
 
-    target_sum: float = 1e4
-    total: str = "vocabulary"
-    log1p: bool = True
     depth: Literal["none", "fixed", "times", "plus"] = "none"
     depth_value: float = 4.0
 
@@ -62,22 +58,6 @@ class ValueTokenizer(GeneTokenizer):
             extra=tuple(_DEPTH.values()) if self.depth != "none" else (),
             facts=self._facts(),
         )
-
-    def _write(
-        self,
-        rows: Rows,
-        tokens: np.ndarray,
-        starts: np.ndarray,
-        ids: np.ndarray,
-        values: np.ndarray,
-    ) -> None:
-        lengths = np.diff(np.append(starts, len(ids)))
-        write_kept(rows.indptr, rows.indices, rows.data, tokens, starts, lengths, ids, values)
-        if self.target_sum > 0:
-            totals = self._totals(rows, tokens)
-            values *= np.repeat((self.target_sum / totals).astype(np.float32), lengths)
-        if self.log1p:
-            np.log1p(values, out=values)
 
     def _encoded(self, rows: Rows, frame: Frame) -> Body:
         if self.depth == "none":
@@ -105,21 +85,6 @@ class ValueTokenizer(GeneTokenizer):
         if self.depth == "times":
             return np.log10(total * self.depth_value)
         return np.log10(total) + self.depth_value
-
-    def decode(self, tokens: Any) -> sp.csr_matrix:
-        """Return the values as CSR, columns in the order of ``table.features``."""
-        return decoded(self.table, tokens)
-
-
-def decoded(table: TokenTable, tokens: Any) -> sp.csr_matrix:
-    """Put each token's value back at its feature."""
-    place = np.full(len(table.vocabulary), -1, dtype=np.int64)
-    place[table.ids] = np.arange(len(table.ids))
-    columns = place[tokens.ids]
-    cells = np.repeat(np.arange(tokens.n_cells), tokens.lengths)
-    known = columns >= 0
-    shape = (tokens.n_cells, len(table.features))
-    return sp.csr_matrix((tokens.values[known], (cells[known], columns[known])), shape=shape)
 
 
 def _without(body: Body, places: np.ndarray, frame: Frame) -> Body:

@@ -1,0 +1,144 @@
+"""One token a feature, in vocabulary order: what bins, values and cells as tokens share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import scipy.sparse as sp
+
+from cellweave.kernels.choosing import thin_rows
+from cellweave.kernels.ragged import count_kept, sum_kept
+from cellweave.tokenizing.base import Body, SparseTokenizer
+from cellweave.tokenizing.frame import Frame
+from cellweave.tokenizing.rows import Rows, totals_column
+from cellweave.tokenizing.table import TokenTable, table_from_ids
+
+__all__ = ["FeatureTokenizer", "counted", "decoded"]
+
+
+@dataclass(kw_only=True, eq=False)
+class FeatureTokenizer(SparseTokenizer):
+    """Give each feature of a cell one token, in vocabulary order; subclasses give its value.
+
+    Parameters
+    ----------
+    target_sum
+        What each cell is normalised to first; 0: not.
+    total
+        What a cell's total is: ``"all"`` columns, those of the ``"vocabulary"``, or the name of
+        an ``obs`` column.
+    start_value
+        Value at framing tokens.
+    """
+
+    component: ClassVar[str] = "features"
+
+    target_sum: float = 0.0
+    total: str = "all"
+    start_value: float = 0.0
+
+    def _problems(self) -> list[str]:
+        problems = super()._problems()
+        if self.target_sum < 0:
+            problems.append(f"target_sum={self.target_sum!r}; expected 0 or more")
+        return problems
+
+    @classmethod
+    def from_tables(
+        cls,
+        token_ids: Mapping[str, int],
+        *,
+        special: Mapping[str, str],
+        not_features: Sequence[str] = (),
+        context_ids: Mapping[str, Mapping[str, int]] | None = None,
+        **parameters: Any,
+    ) -> Self:
+        """Build on a published vocabulary (name → id); names ascend in their ids.
+
+        Parameters
+        ----------
+        token_ids
+            Feature (and special) name to id.
+        special
+            Role to token name.
+        not_features
+            Further names that are no feature.
+        context_ids
+            Column of ``obs`` to (value → id).
+        parameters
+            Arguments of the tokenizer.
+        """
+        table = table_from_ids(
+            token_ids, special=special, not_features=not_features, context=context_ids
+        )
+        return cls.from_table(table, **parameters)
+
+    def _encoded(self, rows: Rows, frame: Frame) -> Body:
+        tokens = rows.by_column(self.table.ids, missing=-1)
+        counts = counted(rows, tokens)
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        ids = np.empty(starts[-1], dtype=np.int32)
+        values = np.empty(starts[-1], dtype=np.float32)
+        self._write(rows, tokens, starts[:-1], ids, values)
+        body = self._laid_out(counts, frame)
+        if frame.width == 0 and len(body.ids) == len(ids):
+            body.ids, body.values = ids, values
+            return body
+        kept = self._kept(rows, counts, body.lengths)
+        own = np.arange(len(kept)) - np.repeat(np.cumsum(body.lengths) - body.lengths, body.lengths)
+        at = np.repeat(body.starts, body.lengths) + own
+        body.values = np.empty(len(body.ids), dtype=np.float32)
+        body.ids[at], body.values[at] = ids[kept], values[kept]
+        frame.fill_values(body.offsets, body.values, self.start_value)
+        return body
+
+    def _kept(self, rows: Rows, counts: np.ndarray, limits: np.ndarray) -> np.ndarray:
+        """Say which of all tokens stay: the first of each cell, or a sample of them."""
+        if self.overflow == "sample":
+            return thin_rows(counts, limits, self._keys(rows, "overflow"))
+        own = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return np.flatnonzero(own < np.repeat(limits, counts))
+
+    def _write(
+        self,
+        rows: Rows,
+        tokens: np.ndarray,
+        starts: np.ndarray,
+        ids: np.ndarray,
+        values: np.ndarray,
+    ) -> None:
+        """Write id and value of every known feature above zero; what a subclass must say."""
+        raise NotImplementedError
+
+    def _totals(self, rows: Rows, tokens: np.ndarray) -> np.ndarray:
+        if self.total == "vocabulary":
+            totals = sum_kept(rows.indptr, rows.indices, rows.data, tokens)
+        elif self.total == "all":
+            totals = rows.totals
+        else:
+            totals = totals_column(rows.obs, self.total, component=self.component)
+        return np.where(totals > 0, totals, 1.0)
+
+
+def counted(rows: Rows, tokens: np.ndarray) -> np.ndarray:
+    """Count the kept entries of each cell; nothing is looked up where all are kept."""
+    everything = len(tokens) > 0 and tokens.min() >= 0
+    # The least bit pattern is that of a stored zero, where there is one.
+    if everything and len(rows.data) and rows.data.view(np.uint32).min() > 0:
+        return np.diff(rows.indptr)
+    counts: np.ndarray = count_kept(rows.indptr, rows.indices, rows.data, tokens)
+    return counts
+
+
+def decoded(table: TokenTable, tokens: Any) -> sp.csr_matrix:
+    """Put each token's value back at its feature."""
+    place = np.full(len(table.vocabulary), -1, dtype=np.int64)
+    place[table.ids] = np.arange(len(table.ids))
+    columns = place[tokens.ids]
+    cells = np.repeat(np.arange(tokens.n_cells), tokens.lengths)
+    known = columns >= 0
+    shape = (tokens.n_cells, len(table.features))
+    return sp.csr_matrix((tokens.values[known], (cells[known], columns[known])), shape=shape)
