@@ -230,8 +230,26 @@ def test_a_new_batch_is_not_called_unknown_when_batches_are_named():
         part.obsm["X_pca"] = part.obsm["X_pca"] + 1.5 * np.random.default_rng(i).normal(size=6)
     train, test = ad.concat(parts[:4]), parts[4]
     wrongly = {}
-    for key in (None, "donor"):
-        task = AnnotationTask(group_key=key).fit(train)
-        wrongly[key] = task.evaluate(test).value("false_unknown", method=task.name)
-    assert wrongly["donor"] < 0.1
-    assert wrongly[None] > 0.3
+    for key, widened in ((None, False), (None, True), ("donor", True)):
+        task = AnnotationTask(group_key=key, new_technology=widened).fit(train)
+        wrongly[key, widened] = task.evaluate(test).value("false_unknown", method=task.name)
+    assert wrongly["donor", True] < 0.1
+    assert wrongly[None, False] > 0.3
+    assert wrongly[None, True] < wrongly[None, False]
+
+
+def test_another_technology_is_not_called_unknown_and_an_unseen_type_in_it_is():
+    train, test = blobs(seed=0), blobs(seed=1)
+    for part, away in ((train, 0.0), (test, 3.0)):
+        # Axes that types do not use.
+        more = np.random.default_rng(part.n_obs).normal(size=(part.n_obs, 4))
+        part.obsm["X_pca"] = np.hstack([part.obsm["X_pca"], more + away]).astype("f4")
+    unseen = sorted(set(train.obs["cell_type"]))[-1]
+    for known, widened in ((None, False), (None, True), (unseen, True)):
+        kept = train[train.obs["cell_type"] != known] if known else train
+        task = AnnotationTask(new_technology=widened).fit(kept.copy())
+        scores = task.evaluate(test)
+        false = scores.value("false_unknown", method=task.name)
+        assert (false > 0.9) if not widened else (false < 0.3)
+        if known:
+            assert scores.value("unknown_recall", method=task.name) > 0.6

@@ -13,6 +13,7 @@ from cellweave.errors import ConfigError, DataError
 from cellweave_tasks.cross_modality import CrossModalityTask, with_target
 from cellweave_tasks.imputation import HELD_OUT, ImputationTask, thinned
 from cellweave_tasks.regressors import column_correlations, make_regressor
+from cellweave_tasks.shrinkage import Shrinkage, _weights
 
 
 def programmes(n=150, genes=80, seed=0, depth=400):
@@ -67,6 +68,49 @@ def test_shuffled_targets_score_as_chance():
         part.obsm["X_pca"] = np.random.default_rng(seed).normal(size=(300, 10))
     task = CrossModalityTask(method="ridge").fit(train)
     assert abs(task.evaluate(test).value("pearson", method=task.name)) < 0.2
+
+
+def test_own_counts_are_weighed_by_what_they_are_worth():
+    rng = np.random.default_rng(0)
+    shared, own = rng.normal(size=(400, 2)), rng.normal(size=(400, 2))
+    truth = shared + np.array([2.0, 0.0]) * own  # the first has what no axis shows
+    measured = truth + np.array([0.1, 3.0]) * rng.normal(size=(400, 2))
+    model = Shrinkage(prior="ridge").fit(shared[:300], measured[:300], truth[:300])
+    alone = make_regressor("ridge").fit(shared[:300], truth[:300]).predict(shared[300:])
+    found = column_correlations(model.predict(shared[300:], measured[300:]), truth[300:])
+    assert found[0] > 0.99 > 0.6 > column_correlations(alone, truth[300:])[0]
+    assert found[1] > 0.99
+    assert model.weight[0] > 0.9
+    assert abs(model.weight[1]) < 0.02
+
+
+def test_weights_are_those_of_least_squares():
+    rng = np.random.default_rng(0)
+    prior, own, rest = rng.normal(size=(3, 5000, 2))
+    rest = rest + 0.3 * prior - 0.5 * own
+    found = np.stack(_weights(prior, own, rest))
+    for j in range(2):
+        table = np.stack([prior[:, j], own[:, j]], axis=1)
+        exact = np.linalg.lstsq(table, rest[:, j], rcond=None)[0]
+        assert found[:, j] == pytest.approx(exact, abs=0.003)  # the ridge of ten cells in 5 000
+
+
+def test_shrinkage_beats_what_it_is_made_of_where_genes_vary_alone():
+    def noisy(seed):
+        adata = programmes(n=300, seed=seed, depth=4000)
+        rng = np.random.default_rng(seed)
+        rates = adata.layers["counts"].toarray()
+        rates = rates * rng.lognormal(0, 0.5, rates.shape)  # bursts of single genes
+        adata.layers["counts"] = sparse.csr_matrix(rng.poisson(0.3 * rates).astype(np.float32))
+        return adata
+
+    values = {}
+    for method in ("shrinkage", "kernel"):
+        task = ImputationTask(method=method, n_components=6).fit(noisy(0))
+        scores = task.evaluate(noisy(1))
+        values[method] = scores.value("pearson", method=task.name)
+    best = max(s.value for s in scores.items if s.metric == "pearson" and s.method != task.name)
+    assert values["shrinkage"] > max(values["kernel"], best) + 0.02
 
 
 def test_modalities_are_joined_by_name():

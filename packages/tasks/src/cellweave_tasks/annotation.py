@@ -1,8 +1,9 @@
 """Cell-type annotation from any embedding, with types that training never saw flagged.
 
 Fit on labelled cells, predict for others: the label, its probability, and how unlike all training
-cells a cell is. A threshold on the latter is calibrated on held-out training cells, so that a
-stated share of known cells is called unknown by mistake. Baselines stand beside every score: the
+cells a cell is. A limit on the latter for each type is calibrated on training cells left out, batch
+by batch, so that a stated share of known cells is called unknown by mistake, and widened for cells
+of another technology (:mod:`cellweave_tasks.novelty`). Baselines stand beside every score: the
 commonest type, and logistic regression on principal components of the features themselves.
 """
 
@@ -31,6 +32,7 @@ from cellweave_tasks.features import (
     labels_of,
     most_variable,
 )
+from cellweave_tasks.novelty import Limits
 from cellweave_tasks.ontology import Ontology
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 from cellweave_tasks.splits import by_fraction, refuse_leaks
@@ -47,10 +49,21 @@ _BASELINE_COMPONENTS = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trained:
-    """One classifier with the threshold above which a cell is called unknown."""
+    """One classifier with the limits above which a cell is called unknown."""
 
     classifier: Classifier
-    threshold: float
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Said:
+    """What a classifier says about cells."""
+
+    label: np.ndarray
+    confidence: np.ndarray
+    novelty: np.ndarray
+    unknown: np.ndarray
+    probabilities: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,11 +91,14 @@ class AnnotationTask:
         ``obs`` column of types.
     group_key
         ``obs`` column of donors or batches that must not be in training and in the test; with
-        several in training, the threshold for unknown cells allows for what a new one brings.
+        several in training, the limits for unknown cells allow for what a new one brings.
     method
         ``"linear"``, ``"knn"`` or ``"prototype"``.
     unknown_rate
         Share of known cells that may be called unknown; 0 flags none.
+    new_technology
+        Whether the cells to label may all lie further off than those of training, as of another
+        technology; the limits then widen by what the median type shows.
     ontology
         OBO file of the Cell Ontology, for the distance of wrong labels (LCAD).
     label_ids
@@ -107,6 +123,7 @@ class AnnotationTask:
         group_key: str | None = None,
         method: str = "linear",
         unknown_rate: float = 0.05,
+        new_technology: bool = True,
         ontology: str | None = None,
         label_ids: dict[str, str] | None = None,
         seed: int = 0,
@@ -118,6 +135,7 @@ class AnnotationTask:
         make_classifier(method, seed=seed)
         self.use_rep, self.label_key, self.group_key = use_rep, label_key, group_key
         self.method, self.unknown_rate, self.seed = method, unknown_rate, seed
+        self.new_technology = new_technology
         self.ontology, self.label_ids = ontology, dict(label_ids or {})
         self._fitted: _Fitted | None = None
 
@@ -155,14 +173,13 @@ class AnnotationTask:
         """Predict for every cell: label (or ``unknown``), probability, class probabilities."""
         fitted = need_fit(self._fitted, "AnnotationTask")
         features = self._checked(adata, fitted)
-        label, confidence, novelty, probabilities = _apply(fitted.own, features)
-        flagged = np.where(novelty > fitted.own.threshold, UNKNOWN, label)
+        said = self._said(fitted.own, features)
         return Prediction(
             names=np.asarray(adata.obs_names, dtype=str),
-            values=flagged,
-            confidence=confidence.astype(np.float32),
+            values=np.where(said.unknown, UNKNOWN, said.label),
+            confidence=said.confidence.astype(np.float32),
             columns=fitted.own.classifier.classes.astype(str),
-            probabilities=probabilities.astype(np.float32),
+            probabilities=said.probabilities.astype(np.float32),
             provenance=self._provenance(),
         )
 
@@ -174,7 +191,7 @@ class AnnotationTask:
     def novelty(self, adata: AnnData) -> np.ndarray:
         """Return how unlike all training cells each cell is; more is newer."""
         fitted = need_fit(self._fitted, "AnnotationTask")
-        return _apply(fitted.own, self._checked(adata, fitted))[2]
+        return self._said(fitted.own, self._checked(adata, fitted)).novelty
 
     def evaluate(self, adata: AnnData) -> Scores:
         """Score on labelled cells beside the baselines.
@@ -214,7 +231,7 @@ class AnnotationTask:
         if not known.any():
             return {"headline": "No type of the test was in training: only novelty is scored."}
         right = {
-            name: (_apply(trained, points)[0] == truth)[known].astype(float)
+            name: (self._said(trained, points).label == truth)[known].astype(float)
             for name, (trained, points) in seen.items()
         }
         best = max((n for n in right if n != self.name), key=lambda n: float(right[n].mean()))
@@ -232,18 +249,18 @@ class AnnotationTask:
         self, method: str, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
     ) -> _Trained:
         classifier = make_classifier(method, seed=self.seed).fit(features, labels)
-        threshold = np.inf
+        limits = Limits.none(len(classifier.classes))
         if self.unknown_rate > 0 and len(labels) >= 20:
-            found = self._held_out_novelty(method, features, labels, groups)
-            # A new group may lie as far off as the furthest that is known.
-            limits = [float(np.quantile(f, 1 - self.unknown_rate)) for f in found]
-            threshold = max(limits, default=np.inf)
-        return _Trained(classifier=classifier, threshold=threshold)
+            novelty, said = self._left_out(method, features, labels, groups)
+            codes = np.searchsorted(classifier.classes, said)
+            n_types = len(classifier.classes)
+            limits = Limits.calibrated(novelty, codes, n_types, self.unknown_rate)
+        return _Trained(classifier=classifier, limits=limits)
 
-    def _held_out_novelty(
+    def _left_out(
         self, method: str, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
-    ) -> list[np.ndarray]:
-        """Return how novel cells of known types look when they, or their group, are left out.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return novelty and label given of cells of known types that were left out of a fit.
 
         Novelty among training cells themselves is too small; and cells of a new batch or donor look
         newer than cells of a known one, so whole groups are left out where there are several.
@@ -253,13 +270,27 @@ class AnnotationTask:
         else:
             test = by_fraction(len(labels), test_fraction=0.25, seed=self.seed).test
             sides = [np.isin(np.arange(len(labels)), test)]
-        found = []
+        novelty, said = [np.zeros(0)], [labels[:0]]
         for out in sides:
             known = out & np.isin(labels, labels[~out])
             if known.any() and len(set(labels[~out].tolist())) > 1:
                 part = make_classifier(method, seed=self.seed).fit(features[~out], labels[~out])
-                found.append(part.novelty(features[known]))
-        return found
+                novelty.append(part.novelty(features[known]))
+                said.append(part.classes[part.probabilities(features[known]).argmax(axis=1)])
+        return np.concatenate(novelty), np.concatenate(said)
+
+    def _said(self, trained: _Trained, features: np.ndarray) -> _Said:
+        probabilities = trained.classifier.probabilities(features)
+        best = probabilities.argmax(axis=1)
+        novelty = trained.classifier.novelty(features)
+        limit = trained.limits.of(novelty, best, widened=self.new_technology)
+        return _Said(
+            label=trained.classifier.classes[best].astype(str),
+            confidence=probabilities[np.arange(len(best)), best],
+            novelty=novelty,
+            unknown=novelty > limit,
+            probabilities=probabilities,
+        )
 
     def _score(
         self,
@@ -269,21 +300,21 @@ class AnnotationTask:
         name: str,
         ontology: Ontology | None,
     ) -> list[Score]:
-        label, confidence, novelty, _ = _apply(trained, features)
+        said = self._said(trained, features)
         is_novel = ~np.isin(truth, trained.classifier.classes)
         known = ~is_novel
         items = []
         if known.any():
             items = classification_scores(
                 truth[known],
-                label[known],
-                confidence[known],
+                said.label[known],
+                said.confidence[known],
                 method=name,
                 seed=self.seed,
                 ontology=ontology,
                 ids=self.label_ids,
             )
-            wrongly = float((novelty[known] > trained.threshold).mean())
+            wrongly = float(said.unknown[known].mean())
             items.append(
                 Score(
                     metric="false_unknown",
@@ -295,7 +326,7 @@ class AnnotationTask:
                     note="share of cells of known types that are called unknown",
                 )
             )
-        auroc = novelty_auroc(is_novel, novelty)
+        auroc = novelty_auroc(is_novel, said.novelty)
         note = "" if auroc is not None else "no type of the test is unknown to training"
         items.append(
             Score(
@@ -309,7 +340,7 @@ class AnnotationTask:
             )
         )
         if is_novel.any():
-            caught = float((novelty[is_novel] > trained.threshold).mean())
+            caught = float(said.unknown[is_novel].mean())
             items.append(
                 Score(metric="unknown_recall", value=caught, method=name, best=1.0, seed=self.seed)
             )
@@ -329,13 +360,3 @@ class AnnotationTask:
 
     def _provenance(self) -> Provenance:
         return provenance_of("tasks.annotation", self._parameters, self.seed)
-
-
-def _apply(
-    trained: _Trained, features: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    probabilities = trained.classifier.probabilities(features)
-    best = probabilities.argmax(axis=1)
-    label = trained.classifier.classes[best].astype(str)
-    confidence = probabilities[np.arange(len(best)), best]
-    return label, confidence, trained.classifier.novelty(features), probabilities

@@ -2,8 +2,9 @@ r"""Recover expression that was missed, scored on counts that were held out by b
 
 Each count :math:`c` is split into :math:`k \sim \mathrm{Bin}(c, p)`, which the method sees, and
 :math:`h = c - k`, which it is scored on. For Poisson counts both are independent given the cell,
-so no method can gain by copying what it saw (Batson, Royer and Webber 2019). Methods learn on
-thinned training cells to tell :math:`\log(1 + s\,h)` from what they see of :math:`k`.
+so no method can gain by copying noise that it saw (Batson, Royer and Webber 2019). Methods learn on
+thinned training cells to tell :math:`\log(1 + s\,h)` from what they see of :math:`k`. The default
+weighs what like cells have with what the cell itself showed (:mod:`cellweave_tasks.shrinkage`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from cellweave_tasks.differences import difference_sentence, paired_difference
 from cellweave_tasks.features import as_dense, counts_of, features_of, fingerprints
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 from cellweave_tasks.regressors import Regressor, column_correlations, make_regressor
+from cellweave_tasks.shrinkage import Shrinkage
 from cellweave_tasks.splits import refuse_leaks
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["HELD_OUT", "ImputationTask", "thinned"]
 
 HELD_OUT = "held_out"
-_METHODS = ("ridge", "knn", "kernel")
+_METHODS = ("shrinkage", "ridge", "knn", "kernel")
 _MOST_GENES = 2000
 _STEPS = 3
 
@@ -40,7 +42,7 @@ _STEPS = 3
 class _Fitted:
     """The models, the axes they see, and the training cells for smoothing."""
 
-    own: Regressor
+    own: Regressor | Shrinkage
     baselines: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]]
     reduction: TruncatedSVD
     genes: np.ndarray
@@ -59,7 +61,8 @@ class ImputationTask:
     layer
         Layer of raw counts.
     method
-        ``"ridge"``, ``"knn"`` or ``"kernel"``, from the axes to expression.
+        ``"ridge"``, ``"knn"`` or ``"kernel"``, from the axes to expression; ``"shrinkage"``:
+        ``"kernel"``, and the cell's own counts as far as those of the gene can be trusted.
     keep
         Share of counts that methods see.
     n_components
@@ -81,7 +84,7 @@ class ImputationTask:
         *,
         use_rep: str | None = None,
         layer: str = "counts",
-        method: str = "kernel",
+        method: str = "shrinkage",
         keep: float = 0.5,
         n_components: int = 30,
         seed: int = 0,
@@ -112,9 +115,10 @@ class ImputationTask:
         reduction = TruncatedSVD(n_components=size, random_state=self.seed).fit(seen)
         axes = np.asarray(reduction.transform(seen), dtype=np.float64)
         own = axes if self.use_rep is None else self._embedding(adata)
+        measured = as_dense(seen[:, genes]).astype(np.float64)
         self._fitted = _Fitted(
-            own=make_regressor(self.method, seed=self.seed).fit(own, targets),
-            baselines=_baselines(axes, as_dense(seen[:, genes]), targets, self.seed),
+            own=self._learnt(own, measured, targets),
+            baselines=_baselines(axes, measured, targets, self.seed),
             reduction=reduction,
             genes=genes,
             var_names=np.asarray(adata.var_names, dtype=str),
@@ -126,10 +130,11 @@ class ImputationTask:
         """Impute log rates of the genes scored, from all counts of each cell."""
         fitted = need_fit(self._fitted, "ImputationTask")
         counts = self._counts(adata, fitted)
-        features = self._features(adata, _log_rates(counts), fitted)
+        seen = _log_rates(counts)
+        told = self._told(adata, seen, fitted)
         return Prediction(
             names=np.asarray(adata.obs_names, dtype=str),
-            values=np.maximum(fitted.own.predict(features), 0.0).astype(np.float32),
+            values=np.maximum(told, 0.0).astype(np.float32),
             columns=fitted.var_names[fitted.genes],
             provenance=self._provenance(),
         )
@@ -145,7 +150,7 @@ class ImputationTask:
         truth = as_dense(_log_rates(held)[:, fitted.genes]).astype(np.float64)
         axes = np.asarray(fitted.reduction.transform(seen), dtype=np.float64)
         measured = as_dense(seen[:, fitted.genes]).astype(np.float64)
-        found = {self.name: fitted.own.predict(self._features(adata, seen, fitted))}
+        found = {self.name: self._told(adata, seen, fitted)}
         found |= {name: model(axes, measured) for name, model in fitted.baselines.items()}
         items: list[Score] = []
         for name, values in found.items():
@@ -204,6 +209,20 @@ class ImputationTask:
             )
             raise DataError(msg)
         return counts_of(adata, self.layer)
+
+    def _learnt(
+        self, features: np.ndarray, measured: np.ndarray, targets: np.ndarray
+    ) -> Regressor | Shrinkage:
+        if self.method == "shrinkage":
+            return Shrinkage(seed=self.seed).fit(features, measured, targets)
+        return make_regressor(self.method, seed=self.seed).fit(features, targets)
+
+    def _told(self, adata: AnnData, seen: sp.csr_matrix, fitted: _Fitted) -> np.ndarray:
+        features = self._features(adata, seen, fitted)
+        if isinstance(fitted.own, Shrinkage):
+            measured = as_dense(seen[:, fitted.genes]).astype(np.float64)
+            return fitted.own.predict(features, measured)
+        return fitted.own.predict(features)
 
     def _features(self, adata: AnnData, seen: sp.csr_matrix, fitted: _Fitted) -> np.ndarray:
         if self.use_rep is None:

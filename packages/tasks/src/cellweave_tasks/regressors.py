@@ -87,19 +87,23 @@ class Neighbours:
 
 
 class Ridge:
-    """Linear regression on standardised features."""
+    """Linear regression on standardised features; the penalty is chosen unless it is given."""
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(self, *, seed: int = 0, penalty: float | None = None) -> None:
+        self.seed, self.penalty = seed, penalty
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         """Choose the penalty, solve in closed form, and return ``self``."""
         self.centre, self.scale = features.mean(axis=0), _scale(features)
         table = self._table(features)
-        penalty, _ = _best(table, targets, _PENALTIES, self.seed)
+        self.chosen = self.penalty or _best(table, targets, _PENALTIES, self.seed)[0]
         self.mean = targets.mean(axis=0)
-        self.weights = _solve(table, targets - self.mean, penalty)
+        self.weights = _solve(table, targets - self.mean, self.chosen)
         return self
+
+    def twin(self) -> Ridge:
+        """Return an unfitted one with the penalty that was chosen."""
+        return Ridge(seed=self.seed, penalty=self.chosen)
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the linear prediction."""
@@ -116,8 +120,10 @@ class KernelRidge:
     twice it are tried too.
     """
 
-    def __init__(self, *, seed: int = 0) -> None:
-        self.seed = seed
+    def __init__(
+        self, *, seed: int = 0, width: float | None = None, penalty: float | None = None
+    ) -> None:
+        self.seed, self.given = seed, (width, penalty)
 
     def fit(self, features: np.ndarray, targets: np.ndarray) -> Self:
         """Choose width and penalty, solve, and return ``self``."""
@@ -127,17 +133,27 @@ class KernelRidge:
         points = self._points(features)
         n_landmarks = min(_MOST_LANDMARKS, max(2, len(points) // 3))
         self.landmarks = points[np.sort(rng.choice(len(points), n_landmarks, replace=False))]
-        middle = np.sqrt(np.median(_squares(self.landmarks[:300], self.landmarks))) or 1.0
         self.mean = targets.mean(axis=0)
+        width, penalty = self.given
+        if width is None or penalty is None:
+            width, penalty = self._choose(points, targets)
+        self.width, self.chosen = width, penalty
+        table = _normalised(points, self.landmarks, self.width)
+        self.weights = _solve(table, targets - self.mean, self.chosen)
+        return self
+
+    def twin(self) -> KernelRidge:
+        """Return an unfitted one with the width and the penalty that were chosen."""
+        return KernelRidge(seed=self.seed, width=self.width, penalty=self.chosen)
+
+    def _choose(self, points: np.ndarray, targets: np.ndarray) -> tuple[float, float]:
+        middle = float(np.sqrt(np.median(_squares(self.landmarks[:300], self.landmarks)))) or 1.0
         best = (-np.inf, middle, 1.0)
         for width in (0.35 * middle, 0.6 * middle, middle):
             table = _normalised(points, self.landmarks, width)
             penalty, score = _best(table, targets, _KERNEL_PENALTIES, self.seed)
             best = max(best, (score, width, penalty))
-        self.width = best[1]
-        table = _normalised(points, self.landmarks, self.width)
-        self.weights = _solve(table, targets - self.mean, best[2])
-        return self
+        return best[1], best[2]
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Return the prediction from the kernels."""
