@@ -4,10 +4,10 @@
 
 Every RNA set of the data folder in one vocabulary (human symbols; mouse genes by orthologue), or
 simulated cells without a folder. A fifth of the cells of every set is held out of everything.
-On each set a linear probe (logistic regression) and 15 nearest neighbours learn the labels from
-the training cells and name the held-out ones, from our embedding, from the same model before
-training, from 50 principal components and from the 2 000 most variable genes, the last two fitted
-to that set alone.
+On each set (2 000 cells at most to learn from, 1 000 to be judged by) a linear probe (logistic
+regression) and 15 nearest neighbours learn the labels from the training cells and name the
+held-out ones, from our embedding, from the same model before training, from 50 principal
+components and from the 2 000 most variable genes, the last two fitted to that set alone.
 """
 
 from __future__ import annotations
@@ -102,6 +102,13 @@ def divided(n, seed=0):
     return np.sort(order[n // 5 :]), np.sort(order[: n // 5])
 
 
+def drawn(rows, most, seed=0):
+    """Draw at most so many rows to judge with; a probe needs no more."""
+    if len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+
+
 # -------------------------------------------------------------------- what an embedding knows
 
 
@@ -119,7 +126,7 @@ def scores(train_x, train_y, test_x, test_y):
 
 
 def variable(adata, train):
-    """Return scaled values of the 2 000 genes that vary most for their mean."""
+    """Return the 2 000 genes that vary most for their mean: as they are, and scaled."""
     x = adata.X.toarray()
     mean, variance = x[train].mean(0), x[train].var(0)
     bins = pd.qcut(mean, 20, labels=False, duplicates="drop")
@@ -127,36 +134,52 @@ def variable(adata, train):
     usual = pd.Series(spread).groupby(bins).transform("median").to_numpy()
     best = np.argsort(usual - spread)[:2000]
     scale = np.maximum(x[train][:, best].std(0), 1e-3)
-    return np.clip((x[:, best] - mean[best]) / scale, -10, 10)
+    return x[:, best], np.clip((x[:, best] - mean[best]) / scale, -10, 10)
 
 
 def normalised(x):
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-9)
 
 
-def compare(sets, splits, embeddings):
-    """Print a row a set and an embedding; return the means over sets."""
+def judged(adata, split, most):
+    """Return labels, and the training and held-out rows of types with ten cells to learn from."""
+    train, test = (drawn(rows, n) for rows, n in zip(split, (most, most // 2), strict=True))
+    label = adata.obs["cell_type"].to_numpy()
+    counts = pd.Series(label[train]).value_counts()
+    enough = set(counts.index[counts >= 10])
+    return label, *(rows[[y in enough for y in label[rows]]] for rows in (train, test))
+
+
+def rows_of_set(name, adata, split, part, models, arguments):
+    """Score every form of one set; print and return a row each."""
+    label, train, test = judged(adata, split, arguments.most)
+    genes, scaled = variable(adata, train)
+    pca = PCA(min(50, genes.shape[1]), random_state=0).fit(scaled[train])
+    used = np.concatenate([train, test])
+    forms = {"HVG": genes[used], "PCA": pca.transform(scaled[used])}
+    for form, model in models.items():
+        found = model.embed(part[used].copy(), batch_size=128, device=arguments.device)
+        forms[form] = normalised(found.values)
+    rows = []
+    for form, x in forms.items():
+        n = len(train)
+        found = scores(x[:n], label[train], x[n:], label[test])
+        rows.append((form, *found))
+        print(f"{name:>10}{len(test):>10}{len(set(label[train])):>7}  {form:<12}{found[0]:>10.3f}"
+              f"{found[1]:>7.3f}{found[2]:>9.3f}{found[3]:>7.3f}", flush=True)  # fmt: skip
+    return rows
+
+
+def compare(sets, splits, parts, models, arguments):
+    """Print a row a set and an embedding, then the means over sets."""
     print(f"\n{'set':>10}{'held out':>10}{'types':>7}  {'embedding':<12}"
           f"{'probe acc':>10}{'F1':>7}{'kNN acc':>9}{'F1':>7}")  # fmt: skip
     rows = []
     for name, adata in sets.items():
-        train, test = splits[name]
-        label = adata.obs["cell_type"].to_numpy()
-        counts = pd.Series(label[train]).value_counts()
-        enough = set(counts.index[counts >= 10])
-        train, test = (rows_[[y in enough for y in label[rows_]]] for rows_ in (train, test))
-        genes = variable(adata, splits[name][0])
-        pca = PCA(min(50, genes.shape[1]), random_state=0).fit(genes[splits[name][0]])
-        forms = {"HVG": genes, "PCA": pca.transform(genes)}
-        forms |= {k: normalised(v[name]) for k, v in embeddings.items()}
-        for form, x in forms.items():
-            found = scores(x[train], label[train], x[test], label[test])
-            rows.append((form, *found))
-            print(f"{name:>10}{len(test):>10}{len(enough):>7}  {form:<12}{found[0]:>10.3f}"
-                  f"{found[1]:>7.3f}{found[2]:>9.3f}{found[3]:>7.3f}", flush=True)  # fmt: skip
-    table = pd.DataFrame(rows).groupby(0, sort=False).mean()
+        if arguments.only in (None, name):
+            rows += rows_of_set(name, adata, splits[name], parts[name], models, arguments)
     print()
-    for form, found in table.iterrows():
+    for form, found in pd.DataFrame(rows).groupby(0, sort=False).mean().iterrows():
         print(f"{'mean':>10}{'':>17}  {form:<12}{found[1]:>10.3f}{found[2]:>7.3f}"
               f"{found[3]:>9.3f}{found[4]:>7.3f}")  # fmt: skip
 
@@ -205,14 +228,19 @@ def config_of(cells, output, arguments, **changes):
     )
 
 
-def embedded(folder, cells, splits, sets, device):
-    model = load_model(folder)
-    found = model.embed(cells, batch_size=128, device=device).values
-    out, start = {}, 0
-    for name, adata in sets.items():
-        out[name] = found[start : start + adata.n_obs]
-        start += adata.n_obs
-    return out, model.n_parameters
+def pretrained(path, place, arguments):
+    """Train, and write an untrained twin beside it; what is there already is gone on with."""
+    # A rate of nothing leaves the weights where they start.
+    still = {"steps": 1, "warmup": 0, "learning_rate": 1e-30}
+    pretrain(config_of(path, place / "untrained", arguments, **still))
+    begun = time.perf_counter()
+    done = pretrain(
+        config_of(path, place / "run", arguments),
+        progress=lambda p: p.step % 50 or print(p.step, round(p.metrics["loss"], 4), flush=True),
+    )
+    minutes = (time.perf_counter() - begun) / 60
+    print(f"{arguments.steps} steps of {arguments.cells} cells in {minutes:.1f} min; last "
+          f"validation loss {done.metrics.get('validation_loss', float('nan')):.3f}")  # fmt: skip
 
 
 def main():
@@ -220,9 +248,12 @@ def main():
     parser.add_argument("--data", type=Path, default=os.environ.get("CELLWEAVE_DATA"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", type=Path, help="Folder for the run; a temporary one if not set.")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--judge", action="store_true", help="Only judge what --keep holds.")
+    parser.add_argument("--only", help="Judge on one set.")
+    parser.add_argument("--most", type=int, default=2000, help="Cells a set to learn labels from.")
+    parser.add_argument("--steps", type=int, default=800)
     parser.add_argument("--cells", type=int, default=128)
-    parser.add_argument("--limit", type=int, default=256)
+    parser.add_argument("--limit", type=int, default=128)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--rate", type=float, default=2e-3)
@@ -251,24 +282,13 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        path = place / "cells.h5ad"
-        cells[train].write_h5ad(path)
-        # A rate of nothing leaves the weights where they start.
-        still = {"steps": 1, "warmup": 0, "learning_rate": 1e-30}
-        pretrain(config_of(path, place / "untrained", arguments, **still))
-        begun = time.perf_counter()
-        done = pretrain(
-            config_of(path, place / "run", arguments),
-            progress=lambda p: (
-                p.step % 50 or print(p.step, round(p.metrics["loss"], 4), flush=True)
-            ),
-        )
-        seconds = time.perf_counter() - begun
-        random, n = embedded(place / "untrained/model", cells, splits, sets, arguments.device)
-        ours, _ = embedded(place / "run/model", cells, splits, sets, arguments.device)
-        print(f"{n / 1e6:.1f} M parameters, {arguments.steps} steps of {arguments.cells} cells in "
-              f"{seconds / 60:.1f} min; last validation loss {done.metrics['validation_loss']:.3f}")  # fmt: skip
-        compare(sets, splits, {"random init": random, "ours": ours})
+        if not arguments.judge:
+            cells[train].write_h5ad(place / "cells.h5ad")
+            pretrained(place / "cells.h5ad", place, arguments)
+        names = {"random init": "untrained", "ours": "run"}
+        models = {form: load_model(place / name / "model") for form, name in names.items()}
+        print(f"{models['ours'].n_parameters / 1e6:.1f} M parameters")
+        compare(sets, splits, parts, models, arguments)
 
 
 if __name__ == "__main__":

@@ -5,25 +5,39 @@
 One step (masked tokens, forward, backward, AdamW) of Hugging Face BertForMaskedLM and of ours:
 same sizes, same tokens, same 15 % hidden, float32. MFU counts matrix products that are needed and
 nothing else (6 N_block a token, 12 n L² d a cell, the head at hidden places), against the GEMM rate
-measured in the same process. Then ragged against padded cells. Best of several steps, in CPU time
-(set OMP_NUM_THREADS=1), so that other work on the machine does not count.
+measured in the same process. Then ragged against padded cells; whole steps of Hugging Face's
+Trainer (which needs accelerate) and of ours; and `cellweave estimate` beside what is paid. Best
+of several steps, in CPU time (set OMP_NUM_THREADS=1), so that other work on the machine counts
+little; the estimate alone is in real time.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
+import anndata
 import numpy as np
+import scipy.sparse as sp
 import torch
 
+from cellweave.records import Tokens
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.encoders.transformer import TransformerEncoder
 from cellweave_nn.objectives.composed import Composed, WeightedObjective
 from cellweave_nn.objectives.masked_token import MaskedToken
+from cellweave_nn.training.loop import Trainer as OurTrainer
 from cellweave_nn.training.loop import make_optimizer
 from cellweave_nn.training.model import PretrainingModel
+from cellweave_nn.training.run_folder import read_metrics
 from cellweave_nn.training.settings import TrainingSettings
+from cellweave_nn.training.source import TokenSource
 
 VOCABULARY = 25_426
 HIDDEN = 0.15
@@ -144,7 +158,7 @@ def beside_hugging_face(repeats, sizes, *, quick):
 
 
 def ragged_and_padded(repeats, *, quick):
-    print("\nragged against padded, 6 x 256")
+    print("\nragged against padded, 6 x 256, in turns")
     print(f"{'waste':>7}{'cells':>7}{'longest':>9}{'padded ms':>11}{'ragged ms':>11}{'ratio':>7}")
     cells, longest = (4, 128) if quick else (16, 512)
     even = [longest] * cells
@@ -153,25 +167,190 @@ def ragged_and_padded(repeats, *, quick):
         batch = batch_of(lengths)
         waste = max(lengths) * len(lengths) / sum(lengths)
         model = our_model(6, 256, 4, 512)
-        padded = best(our_step(model, batch, padded=True), repeats)
-        ragged = best(our_step(model, batch), repeats)
+        padded, ragged = in_turns(
+            our_step(model, batch, padded=True), our_step(model, batch), repeats
+        )
         print(f"{waste:>7.2f}{cells:>7}{longest:>9}{padded * 1e3:>11.0f}{ragged * 1e3:>11.0f}"
               f"{padded / ragged:>7.2f}")  # fmt: skip
+
+
+def in_turns(one, other, repeats):
+    """Time two steps one after the other, so that a slow minute slows both."""
+    one()
+    other()
+    times = ([], [])
+    for _ in range(repeats):
+        for run, taken in zip((one, other), times, strict=True):
+            begun = time.process_time()
+            run()
+            taken.append(time.process_time() - begun)
+    return min(times[0]), min(times[1])
+
+
+# -------------------------------------------------------------------- whole trainers
+
+
+def their_trainer(depth, width, heads, hidden, rows, cells, steps):
+    """Return the CPU seconds of each step of Hugging Face's Trainer."""
+    from transformers import (
+        BertConfig,
+        BertForMaskedLM,
+        Trainer,
+        TrainerCallback,
+        TrainingArguments,
+    )
+
+    class Stamps(TrainerCallback):
+        def __init__(self):
+            self.ends = []
+
+        def on_step_end(self, *_, **__):
+            self.ends.append(time.process_time())
+
+    def collate(batch):
+        ids = torch.stack([row["input_ids"] for row in batch])
+        hide = torch.rand(ids.shape) < HIDDEN
+        labels = ids.masked_fill(~hide, -100)
+        return {"input_ids": ids.masked_fill(hide, 1), "labels": labels}
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=width,
+        num_hidden_layers=depth,
+        num_attention_heads=heads,
+        intermediate_size=hidden,
+        hidden_act="relu",
+        max_position_embeddings=2048,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+    stamps = Stamps()
+    with tempfile.TemporaryDirectory() as place:
+        arguments = TrainingArguments(
+            output_dir=place, per_device_train_batch_size=cells, max_steps=steps, use_cpu=True,
+            report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
+            optim="adamw_torch_fused", remove_unused_columns=False,
+        )  # fmt: skip
+        data = [{"input_ids": row} for row in rows]
+        Trainer(
+            model=BertForMaskedLM(config), args=arguments, train_dataset=data,
+            data_collator=collate, callbacks=[stamps],
+        ).train()  # fmt: skip
+    return np.diff(stamps.ends)
+
+
+def our_trainer(depth, width, heads, hidden, rows, cells, steps):
+    """Return the CPU seconds of each step of ours, guard, metrics and clipping included."""
+    length = rows.shape[1]
+    tokens = Tokens(
+        offsets=np.arange(len(rows) + 1, dtype=np.int64) * length,
+        ids=rows.numpy().astype(np.int32).ravel(),
+        obs_names=np.array([f"cell{i}" for i in range(len(rows))]),
+    )
+    source = TokenSource(tokens=tokens, special={"pad": 0, "mask": 1}, n_ids=VOCABULARY)
+    ends = []
+    OurTrainer(
+        model=our_model(depth, width, heads, hidden),
+        source=source,
+        settings=TrainingSettings(steps=steps, cells_per_slot=cells, device="cpu"),
+        progress=lambda _: ends.append(time.process_time()),
+    ).train()
+    return np.diff(ends)
+
+
+def beside_their_trainer(steps, sizes, *, quick):
+    """Train the same tokens with both trainers; best step of each."""
+    print("\nHugging Face Trainer and ours, whole steps")
+    print(f"{'model':>10}{'cells':>7}{'tokens':>8}{'HF ms':>9}{'ours ms':>9}{'HF/ours':>9}")
+    for depth, width, heads, hidden in sizes:
+        cells, length = (2, 128) if quick else (4, 512)
+        shape = (cells * steps, length)
+        rows = torch.randint(2, VOCABULARY, shape, generator=torch.Generator().manual_seed(0))
+        size = (depth, width, heads, hidden)
+        theirs = their_trainer(*size, rows, cells, steps).min()
+        ours = our_trainer(*size, rows, cells, steps).min()
+        print(f"{depth:>4} x {width:<4}{cells:>6}{length:>8}{theirs * 1e3:>9.0f}{ours * 1e3:>9.0f}"
+              f"{theirs / ours:>9.2f}", flush=True)  # fmt: skip
+
+
+# -------------------------------------------------------------------- estimates
+
+
+def estimates(sizes, steps):
+    """Lay what `cellweave estimate` says beside what the run then takes, each in its process."""
+    print("\nestimate against measured")
+    print(f"{'model':>10}{'cells':>7}{'min s':>8}{'said s':>8}{'took s':>8}{'ratio':>7}"
+          f"{'said GiB':>10}{'took GiB':>10}{'ratio':>7}")  # fmt: skip
+    for depth, width, cells in sizes:
+        with tempfile.TemporaryDirectory() as temporary:
+            place = Path(temporary)
+            path = write_config(place, depth, width, cells, steps)
+            said = json.loads(command("estimate", path, "--json")[0])
+            _, peak = command("pretrain", path, "--quiet")
+            lines = read_metrics(place / "run" / "metrics.jsonl")
+            took = sum(line["seconds"] for line in lines)
+            lowest = min(line["seconds"] for line in lines) * steps
+            gib = said["peak_bytes"] / 2**30, peak / 2**30
+            print(f"{depth:>4} x {width:<4}{cells:>6}{lowest:>8.1f}{said['seconds']:>8.1f}"
+                  f"{took:>8.1f}{said['seconds'] / took:>7.2f}{gib[0]:>10.2f}{gib[1]:>10.2f}"
+                  f"{gib[0] / gib[1]:>7.2f}", flush=True)  # fmt: skip
+
+
+def write_config(place, depth, width, cells, steps):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(rng.gamma(0.4, 1.0, 2000) * rng.gamma(4.0, 0.25, (500, 1)))
+    anndata.AnnData(sp.csr_matrix(np.log1p(counts).astype(np.float32))).write_h5ad(
+        place / "cells.h5ad"
+    )
+    config = {
+        "data": str(place / "cells.h5ad"),
+        "output": str(place / "run"),
+        "tokenizer": {"name": "nn.nonzero", "parameters": {"limit": 256}},
+        "encoder": {
+            "name": "nn.transformer",
+            "parameters": {"width": width, "depth": depth, "heads": 4, "values": "continuous"},
+        },
+        "objectives": {"gep": {"name": "nn.masked_value"}, "mvc": {"name": "nn.cell_conditioned"}},
+        "training": {"steps": steps, "cells_per_slot": cells, "device": "cpu"},
+        "report": False,
+    }
+    path = place / "config.json"
+    path.write_text(json.dumps(config))
+    return path
+
+
+def command(*words):
+    """Run a command of ours; return what it printed and its largest memory in bytes."""
+    with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cellweave", *map(str, words)], stdout=out
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0, words
+        out.seek(0)
+        return out.read(), usage.ru_maxrss * 1024
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", choices=("small", "large", "ragged"))
+    parser.add_argument("--only", choices=("small", "large", "ragged", "trainer", "estimate"))
     arguments = parser.parse_args()
-    quick = arguments.quick
+    quick, only = arguments.quick, arguments.only
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
     repeats = 1 if quick else 3
-    if arguments.only != "ragged":
-        wanted = {"small": SIZES[:1], "large": SIZES[1:]}.get(arguments.only, SIZES)
+    if only in (None, "small", "large"):
+        wanted = {"small": SIZES[:1], "large": SIZES[1:]}.get(only, SIZES)
         beside_hugging_face(repeats, SIZES[:1] if quick else wanted, quick=quick)
-    if arguments.only in (None, "ragged"):
-        ragged_and_padded(repeats, quick=quick)
+    if only in (None, "ragged"):
+        ragged_and_padded(2 * repeats, quick=quick)
+    if only in (None, "trainer"):
+        beside_their_trainer(3 if quick else 5, SIZES[:1] if quick else SIZES, quick=quick)
+    if only in (None, "estimate"):
+        sizes = [(2, 64, 32), (4, 128, 32), (6, 256, 16)]
+        estimates(sizes[:1] if quick else sizes, 12 if quick else 20)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,12 @@ from cellweave_nn.objectives.heads import HeadShape
 from cellweave_nn.objectives.masked_token import MaskedToken
 from cellweave_nn.objectives.masked_value import MaskedValue
 from cellweave_nn.objectives.next_gene import NextGene, generate
-from cellweave_nn.objectives.ontology import LabelSupervision, OntologyContrast, ontology_weights
+from cellweave_nn.objectives.ontology import (
+    LabelSupervision,
+    OntologyContrast,
+    ontology_loss,
+    ontology_weights,
+)
 from cellweave_nn.objectives.programmes import ProgrammeMasking
 from cellweave_nn.objectives.read_depth import ReadDepthAware, beta_binomial_thinning
 from cellweave_nn.objectives.views import TwoViews, paired_contrast
@@ -222,6 +227,32 @@ def test_ontology_weights_follow_the_tree():
     rank = sum(0.1 * 0.9**k * brute(walk, k) for k in range(400))
     level = np.floor(np.log2(rank / 1e-4 + 1))
     assert w[2, 5] == pytest.approx(1 - level[2, 5] / level.max(), abs=1e-6)
+
+
+def test_ontology_loss_by_hand():
+    z = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    weights = torch.zeros(6, 6)
+    weights[2, 5] = weights[5, 2] = 0.4
+    found = ontology_loss(z, torch.tensor([2, 2, 5]), weights, 0.5).item()
+    pull = math.exp(0.6 / 0.5)
+    pushes = [0.4 * math.exp(0.0), 0.4 * math.exp(0.8 / 0.5)]
+    assert found == pytest.approx(np.mean([-math.log(pull / (pull + p)) for p in pushes]), rel=1e-6)
+
+
+def test_read_depth_loss_by_hand():
+    special = SPECIAL | {"target_depth": 6, "source_depth": 7}
+    counts = torch.tensor([500.0, 300.0, 700.0])
+    batch = three_genes(values=counts, special=special, n_ids=8)
+    objective = ReadDepthAware(thinned=0.0, nonzero_fraction=1.0)
+    made = objective.corrupt(batch, torch.Generator().manual_seed(0))
+    assert made.batch.values[:3].tolist() == [-1.0] * 3
+    states = torch.tensor([[1.0, 0], [2.0, 0], [3.0, 0], [9.0, 0], [9.0, 0]])
+    out = EncoderOutput(
+        token_states=states, cell_state=states[:1], heads={"value": Apply(first_feature)}
+    )
+    aims = [math.log1p(1e4 * c / 1500) for c in (500, 300, 700)]
+    expected = np.mean([(p - a) ** 2 for p, a in zip((1, 2, 3), aims, strict=True)])
+    assert objective.loss(out, made)["read_depth"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_generation_counts_are_exact_and_spare_special_tokens():
@@ -439,35 +470,76 @@ def test_joint_alignment_leaves_out_cells_without_a_modality():
     assert made.targets["present"].tolist() == [[True, False]] + [[True, True]] * 3
 
 
-def test_elastic_spreads_cells():
-    _, first, last = trained(ElasticSimilarity(threshold=0.0), steps=40)
-    assert last <= first
+def similarities(model, codes="cell_type"):
+    """Mean cosine of pairs of one type, and of pairs of two types."""
+    batch = planted(seed=77)
+    unit = F.normalize(model.encoder(batch).cell_state.detach(), dim=1)
+    same = batch.context[codes][:, None] == batch.context[codes][None, :]
+    cosine, apart = unit @ unit.T, ~torch.eye(len(unit), dtype=torch.bool)
+    return cosine[same & apart].mean().item(), cosine[~same].mean().item()
 
 
-def share_of_batch(strength):
-    """Two ways lead into the state, one carries the batch: how much of it is left?"""
-    torch.manual_seed(0)
-    code, other, way = torch.arange(64) % 2, torch.randn(64), nn.Parameter(torch.ones(2))
-    objective = AdversarialBatch(n_batches=2, strength=strength)
-    head = objective.heads(SHAPE)["domain"]
-    slow = torch.optim.Adam(head.parameters(), lr=3e-3)
-    fast = torch.optim.SGD([way], lr=0.2)
-    batch = three_genes().select([0] * 64).with_(context={"batch": code})
-    for _ in range(300):
-        state = way * torch.stack([2.0 * code - 1 + 0.3 * torch.randn(64), other], dim=1)
-        out = EncoderOutput(token_states=state, cell_state=state, heads={"domain": head})
-        loss = objective.loss(out, Corrupted(batch=batch, targets={}))["adversarial"]
-        for optimizer in (slow, fast):
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in (slow, fast):
-            optimizer.step()
-    return (way[0] / way[1]).abs().item()
+def test_elastic_gathers_what_is_alike_and_spreads_the_rest():
+    start, _, _ = trained(ElasticSimilarity(), steps=3, lr=0.0)
+    within, between = similarities(start)
+    assert within > between
+    threshold = (within + between) / 2
+    model, first, last = trained(ElasticSimilarity(threshold=threshold), steps=80, lr=5e-3)
+    assert last < first
+    now_within, now_between = similarities(model)
+    assert now_within > 0.99
+    assert now_between < between - 0.2
 
 
-def test_adversarial_training_lets_go_of_the_batch():
-    assert share_of_batch(1.0) < 0.6
-    assert share_of_batch(-1.0) > 1.0  # without reversal the batch only grows
+def two_signals(*, seed, n=96):
+    """Cells of two types from two batches: odd or even genes, and the low or the high half."""
+    g = torch.Generator().manual_seed(seed)
+    kind, batch = torch.arange(n) % 2, torch.arange(n) // 2 % 2
+    gene = torch.arange(8)[None, :]
+    of_type, of_batch = (gene + kind[:, None]) % 2, (gene < 4) == (batch[:, None] == 0)
+    level, noise = torch.rand(n, 1, generator=g), torch.rand(n, 8, generator=g)
+    values = 0.2 + 2.0 * of_type + 1.5 * of_batch + level + 0.3 * noise
+    context = {"cell_type": kind, "batch": batch}
+    return planted(n).with_(values=values.flatten(), context=context)
+
+
+def share_between(state, codes, given):
+    """Share of what varies within the groups ``given`` that lies between those of ``codes``."""
+    state = state - torch.stack([state[given == k].mean(0) for k in (0, 1)])[given]
+    means = torch.stack([state[codes == k].mean(0) for k in (0, 1)])[codes]
+    return (means.square().sum() / state.square().sum()).item()
+
+
+def signals_left(*, adversary):
+    """Train an encoder on hidden values; return the shares of batch and type in its states."""
+    parts = {"gep": WeightedObjective(objective=MaskedValue(fraction=0.3))}
+    if adversary:
+        parts["dar"] = WeightedObjective(objective=AdversarialBatch(n_batches=2))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = TransformerEncoder(n_ids=11, width=16, depth=1, heads=2, values="continuous")
+        model = PretrainingModel(encoder, Composed(parts=parts))
+    # A discriminator is only as good a teacher as it is ahead of what it teaches.
+    ahead = [p for n, p in model.named_parameters() if "domain" in n]
+    rest = [p for n, p in model.named_parameters() if "domain" not in n]
+    optimizer = torch.optim.Adam([{"params": ahead, "lr": 1e-2}, {"params": rest}], lr=1e-3)
+    for step in range(300):
+        made = model.objective.corrupt(two_signals(seed=step), torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        sum(model(made).values()).backward()
+        optimizer.step()
+    fresh = two_signals(seed=1001, n=200)
+    state = model.eval().encoder(fresh).cell_state.detach()
+    kind, batch = fresh.context["cell_type"], fresh.context["batch"]
+    return share_between(state, batch, kind), share_between(state, kind, batch)
+
+
+def test_adversarial_training_takes_the_batch_out_of_an_encoder_and_leaves_the_type():
+    batch_before, type_before = signals_left(adversary=False)
+    batch_after, type_after = signals_left(adversary=True)
+    assert batch_before > 0.1
+    assert batch_after < 0.5 * batch_before
+    assert type_after > 0.8 * type_before
 
 
 @pytest.mark.parametrize("prototypes", [False, True])
@@ -486,8 +558,15 @@ def test_ontology_places_siblings_nearer_than_strangers():
         values = (kind[:, None] == torch.tensor([2, 2, 3, 3, 5, 5, 0, 0])) * 2.0 + 0.1
         return batch.with_(values=values.flatten(), context={"cell_type": kind})
 
-    _, first, last = trained(OntologyContrast(parents=parents), data=data, lr=1e-2)
+    model, first, last = trained(OntologyContrast(parents=parents), data=data, lr=1e-2)
     assert last < 0.5 * first
+    batch = data(seed=99)
+    state = model.encoder(batch).cell_state
+    z = model.heads["ontology"](state).detach()
+    kind = batch.context["cell_type"]
+    t, b, hair = (z[kind == k].mean(0) for k in (2, 3, 5))
+    assert t @ t > 0.8
+    assert t @ b > t @ hair + 0.05
 
 
 def test_denoising_beats_leaving_the_noise():
