@@ -47,6 +47,11 @@ class CellplmConfig:
     latent_width: int
     latent_hidden: int
 
+    @property
+    def cell_width(self) -> int:
+        """Give the width of a cell's state."""
+        return self.latent_width
+
     @classmethod
     def from_published(
         cls, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], *, source: Path

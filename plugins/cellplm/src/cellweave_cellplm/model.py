@@ -21,6 +21,8 @@ from cellweave_nn.checkpoints import FamilyModel, ReadModel
 if TYPE_CHECKING:
     from anndata import AnnData
 
+    from cellweave_nn.batch import TokenBatch
+
 __all__ = ["CellplmModel"]
 
 Pooling = Literal["auto", "latent", "encoder"]
@@ -98,6 +100,11 @@ class CellplmModel(FamilyModel):
             latent_hidden=512,
         )
         return cls._random(config, tokenizer, seed)
+
+    @staticmethod
+    def cells_of(states: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """Return the latents: cells are the tokens here."""
+        return states
 
     def embed(
         self,

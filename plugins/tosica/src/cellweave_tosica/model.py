@@ -125,6 +125,11 @@ class TosicaModel(FamilyModel):
         made.network.tokens.mask.copy_(mask)
         return made
 
+    @staticmethod
+    def cells_of(states: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
+        """Return the state of the first row, which stands for the cell."""
+        return states[:, 0]
+
     def embed(
         self,
         adata: AnnData,
