@@ -141,6 +141,17 @@ def test_absurd_lengths_are_refused_before_memory_is_taken(tmp_path):
         read_imzml(path)
 
 
+def test_absurd_positions_are_refused(tmp_path):
+    path, _ = write(tmp_path)
+    text = path.read_bytes()
+    start = text.index(b'name="position x"')
+    value = text.index(b'value="', start) + 7
+    end = text.index(b'"', value)
+    path.write_bytes(text[:value] + b"999999999999999999999" + text[end:])
+    with pytest.raises(UnreadableFileError, match=r"pixel 0 lies at .* \(1 such pixels\)"):
+        read_imzml(path)
+
+
 def test_broken_xml_and_missing_files(tmp_path):
     path, _ = write(tmp_path)
     path.write_bytes(path.read_bytes()[:900])

@@ -158,3 +158,45 @@ def test_gzip_is_known_by_its_bytes(tmp_path):
     path.write_bytes(b"plain")
     with open_limited(path) as file:
         assert file.read() == b"plain"
+
+
+GENE = 'chr1\tX\tgene\t{}\t.\t+\t.\tgene_id "ENSG1"; gene_name "A";\n'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        GENE.format("abc\t500"),
+        GENE.format("-5\t500"),
+        GENE.format("0\t500"),
+        GENE.format("500\t100"),
+        GENE.format("1\t99999999999999999999999"),
+        "chr1\tX\tgene\t1\t50\t.\t+\t.\t\n",
+        "chr1\tX\tgene\t1\n",
+    ],
+)
+def test_a_line_of_a_gtf_that_is_no_gene_is_named(tmp_path, line):
+    path = tmp_path / "genes.gtf"
+    path.write_text("#!header\n" + GENE.format("1\t50") + line)
+    with pytest.raises(UnreadableFileError, match=r"line 3: 'chr1.*is no gene \(1 such lines\)"):
+        read_gene_table(path)
+
+
+def test_places_of_a_table_that_make_no_sense_are_named(tmp_path):
+    path = tmp_path / "genes.tsv"
+    path.write_text("chrom\tstart\tend\tid\n1\t1\t5\tA\n1\t\t\tB\n1\t9\t5\tC\n1\tx\t5\tD\n")
+    with pytest.raises(UnreadableFileError, match=r"line 4: start '9' and end '5' .*\(2 such"):
+        read_gene_table(path)
+    path.write_text("chrom\tstart\tend\tid\n1\t1\t5\tA\n1\t\t\tB\n")
+    assert len(read_gene_table(path)) == 1
+
+
+def test_a_table_that_is_cut_short_is_told(tmp_path):
+    from cellweave.linking import read_delimited
+
+    path = tmp_path / "x.csv"
+    path.write_text("a,b,c\n1,2,3\n4,5")
+    with pytest.raises(UnreadableFileError, match=r"2 of 3 fields: '4,5'"):
+        read_delimited(path)
+    path.write_text("a,b,c\n1,2,3\n4,5,\n")
+    assert read_delimited(path)["c"].tolist() == ["3", ""]

@@ -26,6 +26,7 @@ __all__ = ["read_imzml"]
 
 MAX_XML_BYTES = 4 << 30
 MAX_PIXELS = 5_000_000
+MAX_POSITION = 1_000_000
 _BLOCK = 1 << 20
 _FORBIDDEN = re.compile(rb"<!\s*(?:DOCTYPE|ENTITY)", re.IGNORECASE)
 _ENCODING = re.compile(rb"""^\s*<\?xml[^>]*encoding\s*=\s*["']([A-Za-z0-9_-]+)["']""")
@@ -124,6 +125,14 @@ def _refuse_misplaced(parser: Any, path: Path) -> None:
     n_pixels = len(parser.coordinates)
     if not 0 < n_pixels <= MAX_PIXELS:
         msg = f"{str(path)!r} has {n_pixels:,} pixels. Expected 1 to {MAX_PIXELS:,}."
+        raise UnreadableFileError(msg)
+    places = np.asarray(parser.coordinates, dtype=np.float64)[:, :2]
+    outside = np.flatnonzero(~((places >= 0) & (places <= MAX_POSITION)).all(axis=1))
+    if len(outside):
+        msg = (
+            f"{str(path)!r}: pixel {outside[0]} lies at {places[outside[0]].tolist()} "
+            f"({len(outside)} such pixels). Expected positions from 0 to {MAX_POSITION:,}."
+        )
         raise UnreadableFileError(msg)
     size = path.with_suffix(".ibd").stat().st_size if path.with_suffix(".ibd").exists() else None
     if size is None:

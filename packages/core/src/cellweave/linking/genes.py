@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["GeneTable", "locate_genes", "read_gene_table"]
 
 _MAX_BYTES = 16 << 30
+_LONGEST_CHROMOSOME = 1 << 36
 _GTF_ID = re.compile(rb'gene_id "([^"]*)"')
 _GTF_NAME = re.compile(rb'gene_name "([^"]*)"|gene "([^"]*)"')
 _MAIN = r"^(?:\d{1,2}[LR]?|[XYZWM]|[IVX]+)$"
@@ -96,7 +97,7 @@ def read_gene_table(path: str | Path) -> GeneTable:
     path = Path(path)
     with open_limited(path, max_bytes=_MAX_BYTES) as file:
         is_gtf = any(s.lower() in (".gtf", ".gff") for s in path.suffixes)
-        frame = _from_gtf(file) if is_gtf else _from_table(file, path)
+        frame = _from_gtf(file, path) if is_gtf else _from_table(file, path)
     if frame.empty:
         msg = (
             f"{str(path)!r} holds no gene. Expected a GTF with rows of the feature 'gene', or a "
@@ -161,27 +162,48 @@ def _nowhere(var: pd.DataFrame) -> Regions:
     )
 
 
-def _from_gtf(file: BinaryIO) -> pd.DataFrame:
+def _from_gtf(file: BinaryIO, path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    rows = [_gtf_row(line) for line in file if b"\tgene\t" in line and not line.startswith(b"#")]
-    columns = ["chrom", "start", "end", "id", "symbol", "strand"]
-    frame = pd.DataFrame([r for r in rows if r], columns=columns)
-    frame["start"] = pd.to_numeric(frame["start"]) - 1
-    frame["end"] = pd.to_numeric(frame["end"])
-    return frame
+    rows, wrong = [], []
+    for number, line in enumerate(file, start=1):
+        if b"\tgene\t" not in line or line.startswith(b"#"):
+            continue
+        fields = line.rstrip(b"\r\n").split(b"\t")
+        if len(fields) > 2 and fields[2] != b"gene":
+            continue
+        row = _gtf_row(fields)
+        if row is None:
+            wrong.append((number, line))
+        else:
+            rows.append(row)
+    if wrong:
+        number, line = wrong[0]
+        msg = (
+            f"{str(path)!r}, line {number:,}: {line[:80].decode('utf-8', 'replace')!r} is no gene "
+            f"({len(wrong):,} such lines). Expected nine columns, 1 <= start <= end, and gene_id "
+            "or gene_name. Fetch the file again, or drop the line."
+        )
+        raise UnreadableFileError(msg)
+    frame = pd.DataFrame(rows, columns=["chrom", "start", "end", "id", "symbol", "strand"])
+    return frame.astype({"start": np.int64, "end": np.int64})
 
 
-def _gtf_row(line: bytes) -> tuple[str, ...] | None:
-    fields = line.rstrip(b"\r\n").split(b"\t")
-    if len(fields) < 9 or fields[2] != b"gene" or not (fields[3] + fields[4]).isdigit():
+def _gtf_row(fields: list[bytes]) -> tuple[str | int, ...] | None:
+    """Return a gene with its start 0-based, or nothing when the line makes no sense."""
+    if len(fields) < 9 or not (fields[3].isdigit() and fields[4].isdigit()):
         return None
+    start, end = int(fields[3][:19]), int(fields[4][:19])
     identifier = _GTF_ID.search(fields[8])
     name = _GTF_NAME.search(fields[8])
     symbol = (name[1] or name[2] or b"") if name else b""
     key = identifier[1] if identifier else b""
-    values = (fields[0], fields[3], fields[4], key, symbol, fields[6])
-    return tuple(value.decode("utf-8", "replace") for value in values)
+    if not 1 <= start <= end <= _LONGEST_CHROMOSOME or not (key or symbol):
+        return None
+    chrom, key, symbol, strand = (
+        value.decode("utf-8", "replace") for value in (fields[0], key, symbol, fields[6])
+    )
+    return chrom, start - 1, end, key, symbol, strand
 
 
 def _from_table(file: BinaryIO, path: Path) -> pd.DataFrame:
@@ -210,8 +232,20 @@ def _from_table(file: BinaryIO, path: Path) -> pd.DataFrame:
     for column in ("id", "symbol", "strand"):
         frame[column] = frame.get(column, "." if column == "strand" else "")
     shift = 0 if header[named["start"]].lower() == "chromstart" else 1
+    given = frame[["start", "end"]].copy()
     frame["start"] = pd.to_numeric(frame["start"], errors="coerce") - shift
     frame["end"] = pd.to_numeric(frame["end"], errors="coerce")
+    sensible = (frame["start"] >= 0) & (frame["end"] > frame["start"])
+    wrong = np.flatnonzero(~(sensible & (frame["end"] <= _LONGEST_CHROMOSOME)))
+    # A gene of no known place is left empty in such tables; anything else is damage.
+    wrong = wrong[(given.iloc[wrong] != "").any(axis=1).to_numpy()]
+    if len(wrong):
+        msg = (
+            f"{str(path)!r}, line {wrong[0] + 2:,}: start {given['start'].iloc[wrong[0]]!r} and end "
+            f"{given['end'].iloc[wrong[0]]!r} are no place ({len(wrong):,} such lines). Expected "
+            "whole numbers, start before end. Fetch the file again, or drop the lines."
+        )
+        raise UnreadableFileError(msg)
     return frame.dropna(subset=["start", "end"])
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["link_by_table", "read_delimited", "rows_by_name"]
 
 _MAX_BYTES = 8 << 30
+_TAIL = 1 << 20
 
 
 def read_delimited(path: str | Path, *, required: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -44,6 +45,7 @@ def read_delimited(path: str | Path, *, required: tuple[str, ...] = ()) -> pd.Da
     except (pd.errors.ParserError, csv.Error) as error:
         msg = f"Cannot read {str(path)!r} as a table: {error}. Expected csv or tsv with a header."
         raise UnreadableFileError(msg) from error
+    _refuse_cut(path, frame)
     frame.columns = [str(c).strip() for c in frame.columns]
     if missing := [c for c in required if c not in frame.columns]:
         msg = (
@@ -52,6 +54,22 @@ def read_delimited(path: str | Path, *, required: tuple[str, ...] = ()) -> pd.Da
         )
         raise UnreadableFileError(msg)
     return frame
+
+
+def _refuse_cut(path: Path, frame: pd.DataFrame) -> None:
+    """Refuse a table whose last line is short: pandas fills it with nothing (gzip tells itself)."""
+    if path.suffix == ".parquet" or frame.empty or frame.iloc[-1, -1] != "":
+        return
+    with path.open("rb") as file:
+        file.seek(max(path.stat().st_size - _TAIL, 0))
+        last = file.read().rstrip(b"\r\n").split(b"\n")[-1].decode("utf-8", "replace")
+    found = max(len(next(csv.reader([last], delimiter=d), [])) for d in "\t,;")
+    if found < frame.shape[1] and len(last) < _TAIL:
+        msg = (
+            f"The last line of {str(path)!r} has {found} of {frame.shape[1]} fields: {last[:60]!r}. "
+            "The file is cut short. Fetch it again."
+        )
+        raise UnreadableFileError(msg)
 
 
 def _parsed(text: io.TextIOWrapper) -> pd.DataFrame:
