@@ -128,11 +128,20 @@ def test_ctrl_c_ends_clean(tmp_path):
     out = tmp_path / "big.h5mu"
     command = [sys.executable, "-m", "cellweave", "simulate", "-o", str(out), "--cells", "200000"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ.copy(),
+        # A shell makes its background jobs ignore the signal, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )
-    time.sleep(8)
-    process.send_signal(signal.SIGINT)
-    _, words = process.communicate(timeout=60)
+    try:
+        time.sleep(8)
+        process.send_signal(signal.SIGINT)
+        _, words = process.communicate(timeout=120)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert "Stopped" in words
     assert "Traceback" not in words
