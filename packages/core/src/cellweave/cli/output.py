@@ -117,4 +117,4 @@ def _log_lines() -> ProgressCallback:
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
     """Write the first few metrics short."""
-    return " ".join(f"{name}={value:.4g}" for name, value in list(metrics.items())[:4])
+    return " ".join(f"{name}={value:.4g}" for name, value in list(metrics.items())[:5])

@@ -94,11 +94,10 @@ class Mamba2(nn.Module):
         """Map ``(B, L, D)`` to ``(B, L, D)``; what stands to the right changes nothing."""
         # Split, not sliced, here and below: the gradient of a slice is a whole tensor of zeros.
         shared = self.groups * self.state
-        gate, mixed, dt = self.in_proj(x_bld).split(
-            (self.inner, self.inner + 2 * shared, self.heads), dim=-1
-        )
+        sizes = [self.inner, self.inner + 2 * shared, self.heads]
+        gate, mixed, dt = torch.split(self.in_proj(x_bld), sizes, dim=-1)
         mixed = F.silu(self._convolved(mixed))
-        x, b, c = mixed.split((self.inner, shared, shared), dim=-1)
+        x, b, c = torch.split(mixed, [self.inner, shared, shared], dim=-1)
         x_blhp = torch.unflatten(x, -1, (self.heads, self.head_width))
         dt = F.softplus(dt + self.dt_bias)
         y = chunked_scan(

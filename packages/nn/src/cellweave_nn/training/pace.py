@@ -67,13 +67,9 @@ class Pace:
         if self.steps > 0:
             self.seconds += seconds
         mean = self.seconds / self.steps if self.steps > 0 else seconds
-        found = {
-            "seconds": seconds,
-            "tokens_per_second": tokens / seconds,
-            "cells_per_second": self.cells / seconds,
-            "eta_seconds": mean * left,
-        }
+        found = {"tokens_per_second": tokens / seconds, "cells_per_second": self.cells / seconds}
         if self.rate:
             found["mfu"] = self.operations / seconds / self.rate
+        found |= {"eta_seconds": mean * left, "seconds": seconds}
         self.operations = 0.0
         return found
