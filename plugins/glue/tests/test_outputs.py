@@ -11,7 +11,12 @@ from cellweave.records import Provenance
 from cellweave_glue.consistency import integration_consistency, link_correlations
 from cellweave_glue.graph import GuidanceGraph
 from cellweave_glue.inputs import InputSettings, collect
-from cellweave_glue.regulation import benjamini_hochberg, empirical_p, infer_regulation
+from cellweave_glue.regulation import (
+    benjamini_hochberg,
+    empirical_p,
+    infer_regulation,
+    shuffled_links,
+)
 from cellweave_glue.transfer import transfer_labels
 
 
@@ -47,6 +52,18 @@ def test_p_values_are_uniform_when_features_are_shuffled(rng, alternative, n_mod
         found.append(links.pvalue[rng.integers(len(links.pvalue))])
     assert scipy.stats.kstest(found, "uniform").pvalue > 1e-3
     assert np.mean(np.array(found) < 0.05) < 0.09
+
+
+def test_p_values_of_shuffled_links_are_uniform_against_a_background_only(two, two_links, quick):
+    (links,) = two_links
+    fits = [quick().fit(two, (shuffled_links(links, seed=s),)) for s in (1, 2)]
+    calibrated = fits[0].regulatory_links(background=[fits[1]]).pvalue
+    assert abs(np.mean(calibrated) - 0.5) < 0.1
+    assert np.mean(calibrated < 0.05) < 0.15
+    # the caveat: permuted vectors call most shuffled links significant, the graph alone does that
+    assert np.mean(fits[0].regulatory_links().pvalue < 0.05) > 0.4
+    with pytest.raises(ConfigError, match="2 background fits were given for 1 fits"):
+        fits[0].regulatory_links(background=[fits[1], fits[1]])
 
 
 def test_planted_links_are_found_and_p_is_never_zero(rng):

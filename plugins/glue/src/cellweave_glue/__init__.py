@@ -9,6 +9,7 @@ from cellweave.lazy import lazy_exports
 if TYPE_CHECKING:
     from cellweave_glue.integrator import GlueIntegrator as GlueIntegrator
     from cellweave_glue.regulation import RegulatoryLinks as RegulatoryLinks
+    from cellweave_glue.regulation import shuffled_links as shuffled_links
     from cellweave_glue.transfer import transfer_labels as transfer_labels
 
 __getattr__, __dir__, __all__ = lazy_exports(
@@ -16,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
     {
         "GlueIntegrator": "cellweave_glue.integrator",
         "RegulatoryLinks": "cellweave_glue.regulation",
+        "shuffled_links": "cellweave_glue.regulation",
         "transfer_labels": "cellweave_glue.transfer",
     },
 )

@@ -256,19 +256,30 @@ class GlueIntegrator:
         *,
         alternative: Alternative = "greater",
         others: Sequence[GlueIntegrator] = (),
+        background: Sequence[GlueIntegrator] = (),
         seed: int = 0,
     ) -> RegulatoryLinks:
         """Return every link of the guidance graph with score, p-value and FDR.
 
         ``others`` are fits of the same data and links with other seeds; scores are averaged.
+        ``background`` are as many fits of the same data with links from
+        :func:`~cellweave_glue.shuffled_links`: p-values then say whether the data, not the graph
+        alone, put two features together. Without it they only rank the links; see
+        ``regulation.py``.
         """
         from cellweave_glue.assembling import vectors_of_all
         from cellweave_glue.regulation import infer_regulation
 
         fitted = self.fitted_model("regulatory_links")
         models = [fitted, *(other.fitted_model("regulatory_links") for other in others)]
-        vectors = vectors_of_all(models)
-        return infer_regulation(fitted.graph, vectors, alternative=alternative, seed=seed)
+        chance = [other.fitted_model("regulatory_links") for other in background]
+        return infer_regulation(
+            fitted.graph,
+            vectors_of_all(models),
+            alternative=alternative,
+            background=(chance[0].graph, vectors_of_all(chance)) if chance else None,
+            seed=seed,
+        )
 
     def transfer_labels(
         self,

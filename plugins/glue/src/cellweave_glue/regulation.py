@@ -1,16 +1,23 @@
 """Regulatory inference: which linked features the model embeds alike, beyond chance.
 
 The score of a link is the cosine of its two feature vectors, averaged over models (several seeds),
-times nothing else: its sign is the inferred sign. The null permutes the rows of each modality's
-feature vectors, keeping the links, and takes the same average over models; so a p-value of several
-models compares like with like. p = (1 + #{null >= score}) / (1 + n_null): never zero, and uniform
-when the vectors carry no information about the links.
+times nothing else: its sign is the inferred sign. p = (1 + #{null >= score}) / (1 + n_null), never
+zero. There are two nulls, and they answer two questions:
+
+- permuted vectors (the usual one): the rows of each modality's feature vectors are permuted and the
+  links kept. Uniform when the vectors carry no information about the links. But the vectors were
+  learnt on these links, so they do even where the data say nothing: linked features are embedded
+  alike because they are linked. Such a p-value ranks links; it is no evidence for one;
+- a background: fits of the same data with shuffled links. Their scores hold what the graph alone
+  does, so p is uniform where a link is no better than a random one.
+
+Both take the same average over models, so that a p-value of several models compares like with like.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -20,9 +27,16 @@ from cellweave.errors import ConfigError, DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+    from cellweave.records import FeatureLinks
     from cellweave_glue.graph import GuidanceGraph
 
-__all__ = ["RegulatoryLinks", "benjamini_hochberg", "empirical_p", "infer_regulation"]
+__all__ = [
+    "RegulatoryLinks",
+    "benjamini_hochberg",
+    "empirical_p",
+    "infer_regulation",
+    "shuffled_links",
+]
 
 Alternative = Literal["greater", "less", "two-sided"]
 _LEAST_NULL = 10_000
@@ -56,6 +70,7 @@ def infer_regulation(
     vectors: Sequence[np.ndarray],
     *,
     alternative: Alternative = "greater",
+    background: tuple[GuidanceGraph, Sequence[np.ndarray]] | None = None,
     n_permutations: int | None = None,
     seed: int = 0,
 ) -> RegulatoryLinks:
@@ -70,6 +85,9 @@ def infer_regulation(
     alternative
         ``"greater"`` asks for links that hold as the graph says (activating for sign +1),
         ``"less"`` for the opposite, ``"two-sided"`` for either.
+    background
+        Graph of shuffled links and feature vectors of fits on it, as many as ``vectors``; their
+        scores are the null. Without it the vectors are permuted.
     n_permutations
         Permutations of the null; enough for 10 000 null scores when not given.
     seed
@@ -84,8 +102,11 @@ def infer_regulation(
         raise DataError(msg)
     unit = [_unit_rows(v) for v in vectors]
     score = np.mean([_cosines(u, source, target) for u in unit], axis=0)
-    n = n_permutations or max(1, -(-_LEAST_NULL // len(source)))
-    null = _null_scores(graph, unit, source, target, n, np.random.default_rng(seed))
+    if background is None:
+        n = n_permutations or max(1, -(-_LEAST_NULL // len(source)))
+        null = _null_scores(graph, unit, source, target, n, np.random.default_rng(seed))
+    else:
+        null = _background_scores(background, len(unit))
     pvalue = empirical_p(score, null, alternative)
     modality = np.repeat(graph.modalities, [len(graph.features[m]) for m in graph.modalities])
     names = np.concatenate([graph.features[m] for m in graph.modalities])
@@ -129,6 +150,31 @@ def _null_scores(
             order[part] = rng.permutation(order[part])
         rounds.append(np.mean([_cosines(u[order], source, target) for u in unit], axis=0))
     return np.sort(np.concatenate(rounds))
+
+
+def _background_scores(
+    background: tuple[GuidanceGraph, Sequence[np.ndarray]], n_models: int
+) -> np.ndarray:
+    graph, vectors = background
+    if len(vectors) != n_models:
+        msg = (
+            f"{len(vectors)} background fits were given for {n_models} fits. Averages over other "
+            "numbers of fits spread differently: give as many."
+        )
+        raise ConfigError(msg)
+    source, target, *_ = graph.links()
+    scores = [_cosines(_unit_rows(v), source, target) for v in vectors]
+    return np.sort(np.mean(scores, axis=0))
+
+
+def shuffled_links(links: FeatureLinks, *, seed: int = 0) -> FeatureLinks:
+    """Return the same links to other features: those of the target change places at random.
+
+    Every feature keeps how many links it has, or takes over how many another had. Fit on them for
+    the background of :func:`infer_regulation`.
+    """
+    order = np.random.default_rng(seed).permutation(len(links.target_features))
+    return replace(links, cols=order[links.cols].astype(np.int32))
 
 
 def empirical_p(score: np.ndarray, null: np.ndarray, alternative: str) -> np.ndarray:
