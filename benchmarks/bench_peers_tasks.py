@@ -107,7 +107,7 @@ def kang(options, folder: Path) -> dict:
     cells = ad.read_h5ad(options.data / "kang_ifnb_1975" / "kang_ifnb_1975.h5ad")
     values: dict = defaultdict(list)
     for seed in options.seeds:
-        for context in sorted(set(cells.obs["cell_type"])):
+        for context in options.contexts or sorted(set(cells.obs["cell_type"])):
             split = unseen_context(cells, context, control="control")
             train, test = cells[split.train].copy(), cells[split.test].copy()
             task = PerturbationTask(control="control", seed=seed).fit(train)
@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--only", choices=RUNS, action="append")
     parser.add_argument("--totalvi-python", default="")
     parser.add_argument("--scgen-python", default="")
+    parser.add_argument("--contexts", type=lambda t: t.split(","), help="of kang; all if not given")
     parser.add_argument("--cells", type=int, default=3000)
     parser.add_argument("--epochs", type=int, default=0, help="0: the peer's own number")
     parser.add_argument("--seeds", type=lambda t: [int(s) for s in t.split(",")], default=[0])
