@@ -15,13 +15,11 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 
-from cellweave.data.gmt import read_gmt
-from cellweave.errors import ConfigError, DataError, closest, one_of
+from cellweave.errors import DataError, one_of
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.differences import difference_sentence, paired_difference
 from cellweave_tasks.features import aligned, as_dense, features_of, fingerprints
 from cellweave_tasks.gene_embeddings import gene_embedding_of
-from cellweave_tasks.gene_sets import gene_sets_on
 from cellweave_tasks.perturbation_data import (
     ALL,
     Cells,
@@ -32,10 +30,15 @@ from cellweave_tasks.perturbation_data import (
     parse_condition,
     require_control,
 )
-from cellweave_tasks.perturbation_graph import GeneGraph, coexpression_graph, gene_set_graph
+from cellweave_tasks.perturbation_inputs import (
+    decoder_of,
+    graphs_of,
+    kind_of,
+    require_method,
+    some_rows,
+)
 from cellweave_tasks.perturbation_models import (
     BASELINES,
-    MODELS,
     Query,
     Response,
     Training,
@@ -57,9 +60,6 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["Change", "PerturbationTask"]
-
-_DECODER_PENALTY = 1.0
-_MOST_CELLS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +144,7 @@ class PerturbationTask:
         seed: int = 0,
     ) -> None:
         self._parameters: dict[str, Any] = arguments_of(locals())
-        _require_method(method, gene_sets=gene_sets, gene_rep=gene_rep)
+        require_method(method, gene_sets=gene_sets, gene_rep=gene_rep)
         self.use_rep, self.condition_key, self.control = use_rep, condition_key, control
         self.context_key, self.method = context_key, method
         self.n_components, self.seed = n_components, seed
@@ -182,11 +182,13 @@ class PerturbationTask:
             deltas=np.stack([mean_of(values, r) - means[u.context] for u, r in perturbed.items()]),
             latent=np.stack([mean_of(latent, r) - states[u.context] for u, r in perturbed.items()]),
             states=np.stack([states[u.context] for u in perturbed]),
-            decoder=self._decoder(values, latent, reduction),
+            decoder=decoder_of(values, latent, reduction if self.use_rep is None else None),
             loadings=loadings,
             names=names,
             noise=np.array([noise_of(values, r) + unsure[u.context] for u, r in perturbed.items()]),
-            graphs=self._graphs(values, names, perturbed) if self.method == "graph" else (),
+            graphs=graphs_of(values, names, perturbed, gene_sets=self.gene_sets, seed=self.seed)
+            if self.method == "graph"
+            else (),
             gene_embedding=gene_embedding_of(adata, self.gene_rep) or (names, loadings),
         )
         kept = np.sort(np.concatenate(list(perturbed.values())))
@@ -336,14 +338,14 @@ class PerturbationTask:
 
     def _e_distance(self, change: np.ndarray, truth: _Truth, fitted: _Fitted) -> float:
         rng = np.random.default_rng(self.seed)
-        start = fitted.reduction.transform(_some(truth.control, rng))
-        goal = fitted.reduction.transform(_some(truth.cells, rng))
+        start = fitted.reduction.transform(some_rows(truth.control, rng))
+        goal = fitted.reduction.transform(some_rows(truth.cells, rng))
         return e_distance(start + change @ fitted.reduction.components_.T, goal)
 
     def _items(
         self, method: str, truths: list[_Truth], table: Mapping[str, np.ndarray], fitted: _Fitted
     ) -> list[Score]:
-        kinds = np.array([_kind(t.unit, fitted.training.units) for t in truths])
+        kinds = np.array([kind_of(t.unit, fitted.training.units) for t in truths])
         several = sorted(set(kinds.tolist())) if len(set(kinds.tolist())) > 1 else []
         own = fitted.training
         alike = likeness_groups(
@@ -418,17 +420,6 @@ class PerturbationTask:
         latent = self._latent(adata[rows], values, fitted.reduction)
         return values, mean_of(latent, np.arange(len(rows)))
 
-    def _graphs(
-        self, values: np.ndarray | sp.csr_matrix, names: np.ndarray, perturbed: Mapping[Unit, Any]
-    ) -> tuple[GeneGraph, ...]:
-        known = np.array(sorted({p for unit in perturbed for p in unit.perturbations}))
-        found = [coexpression_graph(values, names, keep=known, seed=self.seed)]
-        if self.gene_sets is not None:
-            # A perturbed gene need not be measured: its sets alone say what it is like.
-            genes = np.array(sorted({g for s in read_gmt(self.gene_sets).values() for g in s}))
-            found.append(gene_set_graph(gene_sets_on(self.gene_sets, genes)))
-        return tuple(found)
-
     def _latent(
         self, adata: AnnData, values: np.ndarray | sp.csr_matrix, reduction: TruncatedSVD
     ) -> np.ndarray:
@@ -436,47 +427,8 @@ class PerturbationTask:
             return np.asarray(reduction.transform(values))
         return as_dense(features_of(adata, self.use_rep)).astype(np.float64)
 
-    def _decoder(
-        self, values: np.ndarray | sp.csr_matrix, latent: np.ndarray, reduction: TruncatedSVD
-    ) -> np.ndarray:
-        """Return the linear map from the representation to features (ridge, closed form)."""
-        if self.use_rep is None:
-            return np.asarray(reduction.components_)
-        centred = latent - latent.mean(axis=0)
-        scale = float((centred**2).sum()) / centred.shape[1] / len(centred)
-        gram = centred.T @ centred + _DECODER_PENALTY * scale * np.eye(centred.shape[1])
-        return np.linalg.solve(gram, np.asarray((values.T @ centred).T))
-
     def _respond(self, query: Query) -> np.ndarray:
         return need_fit(self._fitted, "PerturbationTask").responses[self.method](query)
 
     def _provenance(self) -> Provenance:
         return provenance_of("tasks.perturbation", self._parameters, self.seed)
-
-
-def _require_method(method: str, *, gene_sets: str | None, gene_rep: str | None) -> None:
-    known = (*MODELS, *BASELINES)
-    if method not in known:
-        msg = f"Unknown method {method!r}.{closest(method, known)} Available: {one_of(known)}."
-        raise ConfigError(msg)
-    readers = (("gene_sets", gene_sets, ("graph",)), ("gene_rep", gene_rep, ("probe", "linear")))
-    for name, value, by in readers:
-        if value is not None and method not in by:
-            msg = f"{name} is {value!r}, which {method!r} does not use. Set method={by[0]!r}."
-            raise ConfigError(msg)
-
-
-def _some(values: np.ndarray | sp.csr_matrix, rng: np.random.Generator) -> np.ndarray:
-    n = values.shape[0]
-    rows = np.sort(rng.choice(n, _MOST_CELLS, replace=False)) if n > _MOST_CELLS else slice(None)
-    return as_dense(values[rows])
-
-
-def _kind(unit: Unit, training: tuple[Unit, ...]) -> str:
-    """Say what is new about a unit: context, perturbation, or how many of a pair were seen."""
-    if any(u.perturbations == unit.perturbations for u in training):
-        return "unseen context"
-    if len(unit.perturbations) == 1:
-        return "unseen single"
-    seen = {p for u in training for p in u.perturbations}
-    return f"combo seen {sum(p in seen for p in unit.perturbations)}"
