@@ -4,7 +4,11 @@ from typing import Any
 
 from cellweave.testing import ModalitySuite, TokenizerSuite
 from cellweave_protein import ProteinModality
-from cellweave_protein.tokenizers import ProtRankTokenizer
+from cellweave_protein.tokenizers import (
+    ProtBinTokenizer,
+    ProtRankTokenizer,
+    ProtValueTokenizer,
+)
 
 
 class TestProteinModality(ModalitySuite):
@@ -17,3 +21,17 @@ class TestProtRankTokenizer(TokenizerSuite):
 
     def create(self, **arguments: Any) -> ProtRankTokenizer:
         return ProtRankTokenizer(**arguments)
+
+
+class TestProtBinTokenizer(TokenizerSuite):
+    tags = frozenset({"fit", "stochastic"})
+
+    def create(self, **arguments: Any) -> ProtBinTokenizer:
+        return ProtBinTokenizer(**arguments)
+
+
+class TestProtValueTokenizer(TokenizerSuite):
+    tags = frozenset({"fit", "decode"})
+
+    def create(self, **arguments: Any) -> ProtValueTokenizer:
+        return ProtValueTokenizer(**arguments)

@@ -114,3 +114,17 @@ def test_own_table(tmp_path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UnreadableFileError, match="marker, genes is missing"):
         MarkerTable.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "marker", "genes"),
+    [
+        ("CD18/CD11a", "CD18/CD11a", "ITGB2|ITGAL"),
+        ("CD61-CD41", "CD61/CD41", "ITGB3|ITGA2B"),
+        ("CD335_NKp46", "CD335", "NCR1"),  # two names of one protein
+        ("CD16_3G8", "CD16", "FCGR3A|FCGR3B|Fcgr3|Fcgr4"),
+    ],
+)
+def test_two_names_are_a_dimer_or_one_protein(name, marker, genes):
+    row = match_markers([name]).iloc[0]
+    assert (row["marker"], row["genes"]) == (marker, genes)

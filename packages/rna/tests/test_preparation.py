@@ -1,5 +1,7 @@
 """Preparation against scanpy's dense path and against formulas written out."""
 
+import json
+
 import anndata
 import numpy as np
 import pytest
@@ -202,3 +204,44 @@ def test_doublets_score_higher_when_planted():
     adata = anndata.AnnData(sp.csr_matrix(np.vstack([singles, doublets]), dtype=np.float32))
     scores = quality_of(adata, doublets=True)["doublet_score"].to_numpy()
     assert scores[240:].mean() > 2 * scores[:240].mean()
+
+
+def test_genes_are_renamed_and_the_report_is_kept(raw, tmp_path):
+    few = raw[:, :6].copy()
+    few.var_names = ["ENSG01", "ENSG02.3", "ENSG03", "Old4", "Nobody", "G6"]
+    few.var_names = [n.replace("ENSG0", "ENSG0000000000") for n in few.var_names]
+    table = tmp_path / "genes.tsv"
+    ids = [f"ENSG0000000000{i}" for i in (1, 2, 3, 4, 6)]
+    rows = zip(ids, ["A", "B", "A", "D", "G6"], ["", "", "", "Old4", ""])
+    table.write_text("gene_id\tsymbol\talias\n" + "".join("\t".join(r) + "\n" for r in rows))
+    settings = {"names": "symbol", "gene_table": str(table), "min_genes": 1}
+    made = RnaModality().prepare(few, settings=settings)
+    assert list(made.adata.var_names) == ["A", "B", "D", "G6"]
+    told = json.loads(made.adata.uns["gene_mapping"])["symbol"]
+    assert told["merged"] == {"A": ["ENSG00000000001", "ENSG00000000003"]}
+    assert told["lost"] == {"Nobody": "not in the gene table"}
+    assert made.preparation.steps[0].outcome == {"mapped": 5, "lost": 1, "merged": 2}
+    kept = made.adata.obs_names
+    both = few[kept].X[:, [0, 2]].sum(axis=1)
+    assert np.array_equal(made.adata.layers["counts"][:, 0].toarray(), np.asarray(both))
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("A\ta\nB\tb\nD\td1\nD\td2\n")
+    again = RnaModality().prepare(few, settings={**settings, "orthologues": str(pairs)})
+    assert list(again.adata.var_names) == ["a", "b"]
+    with pytest.raises(ConfigError, match=r"names='symbol' and gene_table=None"):
+        RnaModality().prepare(few, settings={"names": "symbol"})
+
+
+def test_outliers_and_doublets_are_dropped_when_asked(raw):
+    lone = raw.copy()
+    lone.X = sp.csr_matrix(lone.X)
+    lone.X[7] = lone.X[7] * 60
+    made = RnaModality().prepare(lone, settings={"n_mads": 5.0})
+    assert lone.obs_names[7] not in made.adata.obs_names
+    assert 1 <= made.preparation.steps[0].outcome["outliers"] < 15
+    scored = RnaModality().prepare(raw, settings={"doublets": True}).adata
+    bound = float(np.quantile(scored.obs["doublet_score"], 0.9))
+    fewer = RnaModality().prepare(raw, settings={"max_doublet_score": bound})
+    step = next(s for s in fewer.preparation.steps if s.name == "doublets")
+    assert step.outcome["cells_dropped"] == int((scored.obs["doublet_score"] > bound).sum()) > 0
+    assert fewer.adata.n_obs == raw.n_obs - step.outcome["cells_dropped"]

@@ -15,6 +15,22 @@ if TYPE_CHECKING:
 
 cellweave_api_version = 1
 
+_TOKENIZERS = (
+    (
+        "rank",
+        "ProtRankTokenizer",
+        "The proteins of a cell in descending order of value over the usual value.",
+        (),
+    ),
+    ("bins", "ProtBinTokenizer", "Each protein with its bin within the cell.", ("stochastic",)),
+    (
+        "values",
+        "ProtValueTokenizer",
+        "Each protein with its normalised, logged value.",
+        ("decode",),
+    ),
+)
+
 
 @hookimpl
 def cellweave_modalities() -> Iterable[ComponentSpec]:
@@ -29,14 +45,15 @@ def cellweave_modalities() -> Iterable[ComponentSpec]:
 
 @hookimpl
 def cellweave_tokenizers() -> Iterable[ComponentSpec]:
-    """Offer the tokenizer of ranked proteins."""
-    yield ComponentSpec(
-        name="prot.rank",
-        target="cellweave_protein.tokenizers:ProtRankTokenizer",
-        summary="The proteins of a cell in descending order of value over the usual value.",
-        modalities=("prot",),
-        tags=frozenset({"fit"}),
-    )
+    """Offer the tokenizers of proteins."""
+    for name, target, summary, tags in _TOKENIZERS:
+        yield ComponentSpec(
+            name=f"prot.{name}",
+            target=f"cellweave_protein.tokenizers:{target}",
+            summary=summary,
+            modalities=("prot",),
+            tags=frozenset({"fit", *tags}),
+        )
 
 
 @hookimpl

@@ -31,6 +31,7 @@ _BRACKETS = re.compile(r"[(\[].*?[)\]]")
 _BARCODE = re.compile(r"[-_ ][ACGT]{10,}$")
 _NOT_ALPHANUMERIC = re.compile(r"[^a-z0-9-]|(?<!\d)-|-(?!\d)")
 _BETWEEN_DIGITS = re.compile(r"(?<=\d)[^a-z0-9]+(?=\d)")
+_CLUSTER = re.compile(r"CD\d+[a-z]?", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[-_. |/:]")
 _ISOTYPE = re.compile(
     r"isotype|iso[-_ ]?c(?:tr|on)|(?:^|[-_. ])(?:neg(?:ative)?[-_ ]?)?(?:ctrl|control)(?:$|[-_. ])"
@@ -95,10 +96,31 @@ class MarkerTable:
         """
         bare = _bare(name)
         for text, how in ((name, "name"), (bare, "affix dropped"), *_cuts(bare)):
-            for key in (_key(text), _short_key(text)):
-                if key in self.by_key:
-                    return self.by_key[key], how
+            found = self._known(text)
+            if found is not None and how == "clone dropped":
+                return self._with_second(found, bare[len(text) :])
+            if found is not None:
+                return found, how
         return None, ""
+
+    def _known(self, text: str) -> Marker | None:
+        keys = (_key(text), _short_key(text))
+        return next((self.by_key[k] for k in keys if k in self.by_key), None)
+
+    def _with_second(self, first: Marker, rest: str) -> tuple[Marker, str]:
+        """Join the partner of a dimer (``CD18/CD11a``); other names and clones say nothing new."""
+        text = rest.strip("-_. |/:")
+        second = self._known(text) if _CLUSTER.fullmatch(text) else None
+        if second is None or set(second.genes) <= set(first.genes):
+            return first, "clone dropped"
+        both = Marker(
+            name=f"{first.name}/{second.name}",
+            aliases=(),
+            genes=tuple(dict.fromkeys(first.genes + second.genes)),
+            mouse_genes=tuple(dict.fromkeys(first.mouse_genes + second.mouse_genes)),
+            note="",
+        )
+        return both, "two names"
 
 
 @lru_cache(maxsize=1)

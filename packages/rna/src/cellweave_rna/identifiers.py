@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, UnreadableFileError, one_of
+from cellweave.preparing import map_rows
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -56,6 +57,11 @@ class MappingReport:
         """Return how many were mapped, lost and merged."""
         parts = sum(len(names) for names in self.merged.values())
         return {"mapped": len(self.mapped), "lost": len(self.lost), "merged": parts}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        merged = {name: list(old) for name, old in self.merged.items()}
+        return {"mapped": dict(self.mapped), "lost": dict(self.lost), "merged": merged}
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -265,8 +271,11 @@ def _summed(
     return made, {n: tuple(o) for n, o in sources.items() if len(o) > 1}
 
 
-def _times(matrix: Any, sums: sp.csr_matrix) -> sp.csr_matrix:
-    return sp.csr_matrix(sp.csr_matrix(matrix) @ sums).astype(np.float32)
+def _times(matrix: Any, sums: sp.csr_matrix) -> Any:
+    def summed(block: Any) -> sp.csr_matrix:
+        return sp.csr_matrix(sp.csr_matrix(block) @ sums).astype(np.float32)
+
+    return map_rows(summed, matrix)
 
 
 def _bare(name: str) -> str:

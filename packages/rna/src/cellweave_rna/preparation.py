@@ -10,6 +10,7 @@ the counts stay lazy, and memory does not grow with the cells beyond their names
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -51,12 +52,25 @@ class RnaSettings:
     values
         ``"counts"``, or ``"log1p"`` for data that only exist log-normalised: they are kept as
         they are and genes are chosen by dispersion.
+    names, gene_table
+        Rename genes to ``"symbol"`` or ``"ensembl"`` by a GTF or table at ``gene_table``; genes
+        that come to share a name are summed, and ``uns["gene_mapping"]`` says what was mapped,
+        lost and merged.
+    orthologues
+        Table of gene pairs: rename genes to those of the other species, likewise.
     min_genes, min_counts
         Cells with less are dropped (and counted in the record).
     min_cells
         Genes seen in fewer cells are dropped.
     max_mito_percent
         Cells above are dropped; ``None`` keeps all.
+    n_mads
+        Cells further than this many median absolute deviations from the median of their batch, in
+        log counts, log genes or mitochondrial percent (above), are dropped; ``None`` keeps all.
+    doublets
+        Put scrublet's score of each cell into ``obs["doublet_score"]``, batch by batch.
+    max_doublet_score
+        Score the cells and drop those above.
     target_sum
         Counts of every cell after normalisation; ``None`` takes the median.
     n_top_genes
@@ -75,10 +89,16 @@ class RnaSettings:
 
     layer: str | None = None
     values: Literal["counts", "log1p"] = "counts"
+    names: Literal["symbol", "ensembl"] | None = None
+    gene_table: str | None = None
+    orthologues: str | None = None
     min_genes: int = 0
     min_counts: int = 0
     min_cells: int = 0
     max_mito_percent: float | None = None
+    n_mads: float | None = None
+    doublets: bool = False
+    max_doublet_score: float | None = None
     target_sum: float | None = 1e4
     n_top_genes: int = 2000
     flavor: Literal["seurat_v3", "seurat", "cell_ranger"] = "seurat_v3"
@@ -94,8 +114,15 @@ class RnaSettings:
             for name in ("n_top_genes", "span", "clip", "n_components")
             if getattr(self, name) <= 0
         ]
-        if self.target_sum is not None and self.target_sum <= 0:
-            wrong.append(f"target_sum={self.target_sum!r}")
+        for name in ("target_sum", "n_mads", "max_doublet_score"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                wrong.append(f"{name}={getattr(self, name)!r}")
+        if (self.names is None) != (self.gene_table is None):
+            msg = (
+                f"Got names={self.names!r} and gene_table={self.gene_table!r} for 'rna'. Expected "
+                "both: what to rename to, and the GTF or table that says how."
+            )
+            raise ConfigError(msg)
         if wrong:
             msg = f"Settings {', '.join(wrong)} of 'rna' must be above 0. Give positive numbers."
             raise ConfigError(msg)
@@ -115,7 +142,8 @@ def prepare_rna(adata: AnnData, settings: Mapping[str, Any] | None, *, seed: int
     with_raw = _with_raw(adata, chosen)
     if is_lazy(with_raw.X):
         recipe.libraries = (*recipe.libraries, "dask")
-    made = _filtered(with_raw, chosen, recipe)
+    made = _filtered(_mapped(with_raw, chosen, recipe), chosen, recipe)
+    made = _without_doublets(made, chosen, seed, recipe)
     _normalise(made, chosen, recipe)
     _choose_genes(made, chosen, recipe)
     _add_components(made, chosen, seed, recipe)
@@ -152,6 +180,49 @@ def _with_raw(adata: AnnData, settings: RnaSettings) -> AnnData:
     return made
 
 
+def _mapped(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
+    """Rename genes where that was asked for, and keep the report of it."""
+    from cellweave_rna.identifiers import GeneTable, map_genes, read_orthologues
+
+    reports = []
+    if settings.names is not None and settings.gene_table is not None:
+        genes = GeneTable.read(settings.gene_table)
+        adata, report = map_genes(adata, to=settings.names, genes=genes)
+        reports.append((settings.names, report))
+    if settings.orthologues is not None:
+        pairs = read_orthologues(settings.orthologues)
+        adata, report = map_genes(adata, to="orthologue", orthologues=pairs)
+        reports.append(("orthologue", report))
+    for to, report in reports:
+        recipe.add("map_genes", to=to, outcome=report.counts())
+    if reports:
+        told = {to: report.to_dict() for to, report in reports}
+        adata.uns["gene_mapping"] = json.dumps(told, sort_keys=True)
+    return adata
+
+
+def _without_doublets(adata: AnnData, settings: RnaSettings, seed: int, recipe: Recipe) -> AnnData:
+    if not settings.doublets and settings.max_doublet_score is None:
+        return adata
+    from cellweave_rna.quality import doublet_scores
+
+    scores = doublet_scores(adata, adata.X, batch_key=settings.batch_key, seed=seed)
+    adata.obs["doublet_score"] = scores
+    dropped = np.zeros(adata.n_obs, dtype=bool)
+    if settings.max_doublet_score is not None:
+        dropped = scores > settings.max_doublet_score
+    n_cells = adata.n_obs
+    recipe.add(
+        "doublets",
+        max_doublet_score=settings.max_doublet_score,
+        outcome={"scored": int(np.isfinite(scores).sum()), "cells_dropped": int(dropped.sum())},
+    )
+    if dropped.any():
+        adata = _with_cells(adata, ~dropped)
+        _refuse_empty(adata, n_cells, adata.n_vars)
+    return adata
+
+
 def _filtered(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
     keep_cells, reasons = _cells_to_keep(adata, settings)
     n_cells, n_genes = adata.shape
@@ -166,6 +237,7 @@ def _filtered(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
         min_counts=settings.min_counts,
         min_cells=settings.min_cells,
         max_mito_percent=settings.max_mito_percent,
+        n_mads=settings.n_mads,
         outcome={
             "cells": adata.n_obs,
             "cells_dropped": n_cells - adata.n_obs,
@@ -183,6 +255,7 @@ def _with_cells(adata: AnnData, keep: np.ndarray) -> AnnData:
     from anndata import AnnData as AnnDataClass
 
     made = AnnDataClass(keep_rows(adata.X, keep), obs=adata.obs[keep].copy(), var=adata.var)
+    made.uns.update(adata.uns)
     for key, value in adata.obsm.items():
         made.obsm[key] = value[keep]
     return made
@@ -193,7 +266,7 @@ def _cells_by_gene(counts: sp.csr_matrix) -> np.ndarray:
 
 
 def _cells_to_keep(adata: AnnData, settings: RnaSettings) -> tuple[np.ndarray, dict[str, int]]:
-    from cellweave_rna.quality import sums_of_cells
+    from cellweave_rna.quality import batches_of, outliers_of, sums_of_cells
 
     sums = sums_of_cells(adata, adata.X)
     too_few = sums["n_genes"] < settings.min_genes
@@ -201,12 +274,16 @@ def _cells_to_keep(adata: AnnData, settings: RnaSettings) -> tuple[np.ndarray, d
     too_mito = np.zeros(adata.n_obs, dtype=bool)
     if settings.max_mito_percent is not None:
         too_mito = sums["mito_percent"] > settings.max_mito_percent
+    outlying = np.zeros(adata.n_obs, dtype=bool)
+    if settings.n_mads is not None:
+        outlying = outliers_of(sums, batches_of(adata, settings.batch_key), settings.n_mads)
     reasons = {
         "too_few_genes": int(too_few.sum()),
         "too_few_counts": int(too_small.sum()),
         "too_mitochondrial": int(too_mito.sum()),
+        "outliers": int(outlying.sum()),
     }
-    return ~(too_few | too_small | too_mito), reasons
+    return ~(too_few | too_small | too_mito | outlying), reasons
 
 
 def _refuse_empty(adata: AnnData, n_cells: int, n_genes: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
 
-__all__ = ["mad_outliers", "quality_of", "sums_of_cells"]
+__all__ = [
+    "batches_of",
+    "doublet_scores",
+    "mad_outliers",
+    "outliers_of",
+    "quality_of",
+    "sums_of_cells",
+]
 
 _SYMBOL_COLUMNS = ("symbol", "gene_symbol", "gene_symbols", "gene_name", "feature_name")
 
@@ -46,18 +54,32 @@ def quality_of(
     """
     import pandas as pd
 
-    batches = _batches(adata, batch_key)
+    batches = batches_of(adata, batch_key)
     counts = raw_values(adata, modality="rna", lazily=True)
-    table = pd.DataFrame(sums_of_cells(adata, counts), index=adata.obs_names.copy())
-    table["outlier_counts"] = mad_outliers(np.log1p(table["n_counts"].to_numpy()), batches, n_mads)
-    table["outlier_genes"] = mad_outliers(np.log1p(table["n_genes"].to_numpy()), batches, n_mads)
-    table["outlier_mito"] = mad_outliers(
-        table["mito_percent"].to_numpy(), batches, n_mads, above_only=True
-    )
-    table["outlier"] = table[["outlier_counts", "outlier_genes", "outlier_mito"]].any(axis=1)
+    sums = sums_of_cells(adata, counts)
+    table = pd.DataFrame(sums, index=adata.obs_names.copy())
+    for name, found in _outliers(sums, batches, n_mads).items():
+        table[f"outlier_{name}"] = found
+    table["outlier"] = outliers_of(sums, batches, n_mads)
     if doublets:
-        table["doublet_score"] = _doublet_scores(adata, counts, batches, seed)
+        table["doublet_score"] = doublet_scores(adata, counts, batch_key=batch_key, seed=seed)
     return table
+
+
+def outliers_of(sums: Mapping[str, np.ndarray], batches: np.ndarray, n_mads: float) -> np.ndarray:
+    """Mark cells that stand out of their batch by counts, genes or mitochondrial percent."""
+    return np.any(list(_outliers(sums, batches, n_mads).values()), axis=0)
+
+
+def _outliers(
+    sums: Mapping[str, np.ndarray], batches: np.ndarray, n_mads: float
+) -> dict[str, np.ndarray]:
+    mito = sums["mito_percent"]
+    return {
+        "counts": mad_outliers(np.log1p(sums["n_counts"]), batches, n_mads),
+        "genes": mad_outliers(np.log1p(sums["n_genes"]), batches, n_mads),
+        "mito": mad_outliers(mito, batches, n_mads, above_only=True),
+    }
 
 
 def mad_outliers(
@@ -103,7 +125,8 @@ def mitochondrial_genes(adata: AnnData) -> np.ndarray:
     return np.asarray(mito, dtype=bool)
 
 
-def _batches(adata: AnnData, batch_key: str | None) -> np.ndarray:
+def batches_of(adata: AnnData, batch_key: str | None) -> np.ndarray:
+    """Return the batch of each cell; one for all when there is no key."""
     if batch_key is None:
         return np.zeros(adata.n_obs, dtype=int)
     if batch_key not in adata.obs:
@@ -128,10 +151,12 @@ def _top_share(counts: sp.csr_matrix, top: int) -> np.ndarray:
     return 100 * np.divide(part, total, out=share, where=total > 0)
 
 
-def _doublet_scores(adata: AnnData, counts: Any, batches: np.ndarray, seed: int) -> np.ndarray:
+def doublet_scores(adata: AnnData, counts: Any, *, batch_key: str | None, seed: int) -> np.ndarray:
+    """Return scrublet's scores, one batch in memory at a time; NaN in batches below 50 cells."""
     import scanpy as sc
     from anndata import AnnData as AnnDataClass
 
+    batches = batches_of(adata, batch_key)
     scores = np.full(adata.n_obs, np.nan)
     for name in np.unique(batches):
         rows = np.flatnonzero(batches == name)

@@ -240,9 +240,10 @@ def _from_table(file: BinaryIO, path: Path) -> pd.DataFrame:
     # A gene of no known place is left empty in such tables; anything else is damage.
     wrong = wrong[(given.iloc[wrong] != "").any(axis=1).to_numpy()]
     if len(wrong):
+        start, end = given.iloc[wrong[0]]
         msg = (
-            f"{str(path)!r}, line {wrong[0] + 2:,}: start {given['start'].iloc[wrong[0]]!r} and end "
-            f"{given['end'].iloc[wrong[0]]!r} are no place ({len(wrong):,} such lines). Expected "
+            f"{str(path)!r}, line {wrong[0] + 2:,}: start {start!r} and end {end!r} are no place "
+            f"({len(wrong):,} such lines). Expected "
             "whole numbers, start before end. Fetch the file again, or drop the lines."
         )
         raise UnreadableFileError(msg)

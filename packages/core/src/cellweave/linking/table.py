@@ -66,8 +66,8 @@ def _refuse_cut(path: Path, frame: pd.DataFrame) -> None:
     found = max(len(next(csv.reader([last], delimiter=d), [])) for d in "\t,;")
     if found < frame.shape[1] and len(last) < _TAIL:
         msg = (
-            f"The last line of {str(path)!r} has {found} of {frame.shape[1]} fields: {last[:60]!r}. "
-            "The file is cut short. Fetch it again."
+            f"The last line of {str(path)!r} has {found} of {frame.shape[1]} fields: "
+            f"{last[:60]!r}. The file is cut short. Fetch it again."
         )
         raise UnreadableFileError(msg)
 
