@@ -8,7 +8,7 @@ tokenising, theirs starts from tokens. "input order" is what a plain loop over b
 "sorted" sorts all cells by length first, as Geneformer's own extractor does (and returns them in
 that order). Tokenising stands beside a loop over cells as the official tokenizers have it. With
 ``--memory N`` the growth of the peak memory is measured instead: a narrow network, N cells. What
-is compared for each family stands in ``model_subjects.py``.
+is compared for each family stands in ``model_subjects.py`` and ``model_subjects_more.py``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,13 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 import torch
-from model_subjects import SUBJECTS, Subject
+from model_subjects import SUBJECTS as FIRST
+from model_subjects import Subject
+from model_subjects_more import MORE
 
 from cellweave.records import Tokens
+
+SUBJECTS = {**FIRST, **MORE}
 
 
 def subject_of(name: str) -> Subject:

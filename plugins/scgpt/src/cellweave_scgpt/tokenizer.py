@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from cellweave.errors import DataError, StateMismatchError
+from cellweave.errors import StateMismatchError
 from cellweave.records import ComponentState, Tokens, Vocabulary
 from cellweave.tokenizing.rows import csr_of
 from cellweave.tokenizing.table import TokenTable
 from cellweave_rna.tokenizers import BinTokenizer
+from cellweave_rna.tokenizers.naming import SYMBOL_COLUMNS, known_places
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["ScgptTokenizer"]
-
-_SYMBOL_COLUMNS = ("feature_name", "gene_name", "gene_symbol", "gene_symbols", "symbol")
 
 
 class ScgptTokenizer:
@@ -146,24 +145,5 @@ class ScgptTokenizer:
 
     def _places(self, adata: AnnData) -> np.ndarray:
         """Return the place of each column in the vocabulary; the best column of names is taken."""
-        known = [c for c in _SYMBOL_COLUMNS if c in adata.var]
-        columns = [self.names_from] if self.names_from else [None, *known]
-        found = None
-        for column in columns:
-            if column is not None and column not in adata.var:
-                msg = f"var has no column {column!r}. Set names_from to the one with symbols."
-                raise DataError(msg)
-            names = adata.var_names if column is None else adata.var[column].astype(str)
-            places = self.bins.places(np.asarray(names, dtype=str))
-            if found is None or (places >= 0).sum() > (found >= 0).sum():
-                found = places
-        assert found is not None
-        if (found < 0).all():
-            shown = ", ".join(map(repr, list(adata.var_names[:3])))
-            msg = (
-                f"None of {adata.n_vars} features is a gene that scGPT knows ({shown} …). Expected "
-                f"human symbols such as {str(self.table.features[0])!r}, upper and lower case as "
-                "they are. Map Ensembl ids with cellweave_rna.map_genes."
-            )
-            raise DataError(msg)
-        return found
+        columns = [self.names_from] if self.names_from else [None, *SYMBOL_COLUMNS]
+        return known_places(adata, self.table.features, columns=columns, kind="human symbols")
