@@ -245,6 +245,22 @@ def test_what_is_asked_of_a_hub_is_checked_first(trained_run, tmp_path, monkeypa
         cellweave.load("lab/tiny")
 
 
+def test_the_command_pushes_privately_unless_told(monkeypatch, capsys):
+    import cellweave.verbs.hub
+    from cellweave.cli.app import main
+
+    told = []
+    monkeypatch.setattr(
+        cellweave.verbs.hub, "push", lambda *a, **o: told.append((a, o)) or "c0ffee"
+    )
+    assert main(["push", "run/model", "lab/tiny"]) == 0
+    assert "c0ffee" in capsys.readouterr().out
+    assert main(["push", "run/model", "lab/tiny", "--public", "--revision", "v1", "--json"]) == 0
+    assert [o for _, o in told] == [
+        {"revision": None, "private": True}, {"revision": "v1", "private": False},
+    ]  # fmt: skip
+
+
 def test_a_damaged_folder_is_not_pushed(trained_run, tmp_path):
     import shutil
 

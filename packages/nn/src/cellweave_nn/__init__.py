@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "TrainingSettings": "cellweave_nn.training.settings",
         "build_encoder": "cellweave_nn.models.build",
         "compare_runs": "cellweave_nn.training.runs",
+        "cost_of": "cellweave_nn.adapt.cost",
         "distil": "cellweave_nn.adapt.distil",
         "estimate": "cellweave_nn.training.estimate",
         "finetune": "cellweave_nn.adapt.finetune",

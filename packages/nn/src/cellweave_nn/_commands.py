@@ -13,6 +13,7 @@ COMMANDS = {
     "pretrain": "Train a foundation model from a configuration, or go on where it stopped.",
     "finetune": "Fine-tune a model for labels: full, last blocks, LoRA, or a linear probe.",
     "estimate": "Say what a pretraining will need, from a few real steps.",
+    "push": "Share a model folder on the Hugging Face Hub.",
     "runs": "List runs, or lay some side by side.",
 }
 

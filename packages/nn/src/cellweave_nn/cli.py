@@ -1,4 +1,4 @@
-"""The commands: pretrain, finetune, estimate, runs."""
+"""The commands: pretrain, finetune, estimate, push, runs."""
 
 from __future__ import annotations
 
@@ -29,6 +29,9 @@ def register(app: typer.Typer) -> None:
     app.command(
         "estimate", help=COMMANDS["estimate"], epilog="Example: cellweave estimate config.yaml"
     )(_estimate)
+    app.command("push", help=COMMANDS["push"], epilog="Example: cellweave push run/model lab/name")(
+        _push
+    )
     runs = typer.Typer(help=COMMANDS["runs"], no_args_is_help=True)
     runs.command("list", epilog="Example: cellweave runs list .")(_list)
     runs.command("compare", epilog="Example: cellweave runs compare run-a run-b")(_compare)
@@ -91,6 +94,22 @@ def _estimate(config: Config, as_json: Json = False) -> None:
             ["tokens a second", f"{found.tokens_per_second:.0f}"],
         ],
     )
+
+
+def _push(
+    folder: Annotated[Path, typer.Argument(help="A model folder.")],
+    name: Annotated[str, typer.Argument(help="owner/name on the Hub.")],
+    revision: Annotated[str | None, typer.Option("--revision", help="Branch.")] = None,
+    public: Annotated[bool, typer.Option("--public", help="Let everybody see it.")] = False,
+    as_json: Json = False,
+) -> None:
+    from cellweave.verbs.hub import push
+
+    commit = push(folder, name, revision=revision, private=not public)
+    if as_json:
+        show_json({"name": name, "commit": commit})
+    else:
+        say(f"pushed {folder} to {name}; load it by revision {commit}")
 
 
 def _list(
