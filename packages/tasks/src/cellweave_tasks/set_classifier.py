@@ -26,6 +26,7 @@ _PATH = np.geomspace(0.7, 0.01, 10)
 _FOLDS = 3
 _MOST_GROUPS = 5
 _STABLE = 0.5
+_MOST_CHOSEN = 60
 
 
 class SetClassifier:
@@ -49,9 +50,9 @@ class SetClassifier:
             top = largest_penalty(problem)
             known = np.isin(labels[test], np.unique(labels[train]))
             table, truth = features(values[test][known]), labels[test][known]
-            fits = list(lasso_path(problem, top * _PATH))
-            losses.append([_loss(f, table, truth, np.unique(labels[train])) for f in fits])
-            chosen.append([f.norms > 0 for f in fits])
+            lost, kept = _followed(problem, top, table, truth, np.unique(labels[train]))
+            losses.append(lost)
+            chosen.append(kept)
         at = _within_one_error(np.array(losses))
         stability = np.mean([c[at] for c in chosen], axis=0)
         stable = np.flatnonzero(stability >= min(_STABLE, stability.max()))
@@ -165,6 +166,24 @@ def attention_classifier(
         )
         raise ConfigError(msg)
     return _AttentionClassifier(loaded).fit(adata, labels, seed)
+
+
+def _followed(
+    problem: Problem, top: float, table: np.ndarray, truth: np.ndarray, classes: np.ndarray
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return held-out loss and chosen sets along the path, up to where it no longer gains.
+
+    Small penalties let all sets in: dear to solve, and not what is asked for.
+    """
+    losses = np.full(len(_PATH), np.inf)
+    chosen: list[np.ndarray] = []
+    for i, fit in enumerate(lasso_path(problem, top * _PATH)):
+        losses[i] = _loss(fit, table, truth, classes)
+        chosen.append(fit.norms > 0)
+        is_worse = i > 1 and losses[i] > losses[:i].min() and losses[i - 1] > losses[: i - 1].min()
+        if is_worse or chosen[-1].sum() > _MOST_CHOSEN:
+            break
+    return losses, chosen + [chosen[-1]] * (len(_PATH) - len(chosen))
 
 
 def _loss(fit: GroupLassoFit, table: np.ndarray, truth: np.ndarray, classes: np.ndarray) -> float:
