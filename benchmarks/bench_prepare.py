@@ -25,15 +25,14 @@ import numpy as np  # noqa: E402
 import scipy.sparse as sp  # noqa: E402
 
 TYPES = 8
-COUNTS = 1500  # of an average cell
 BLOCK = 2000
 
 
-def write_counts(path: Path, n_cells: int, n_genes: int) -> int:
+def write_counts(path: Path, n_cells: int, n_genes: int, per_cell: int) -> int:
     """Write counts of cells of a few types, block by block; return how many were stored."""
     rng = np.random.default_rng(0)
     rates = rng.lognormal(-3, 1.6, n_genes) * rng.lognormal(0, 0.9, (TYPES, n_genes))
-    rates *= COUNTS / rates.sum(axis=1, keepdims=True)
+    rates *= per_cell / rates.sum(axis=1, keepdims=True)
     with h5py.File(path, "w") as file:
         file.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         group = file.create_group("X")
@@ -103,17 +102,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, nargs="+", default=[50_000, 200_000])
     parser.add_argument("--genes", type=int, default=8000)
+    parser.add_argument("--counts", type=int, default=1500, help="Counts of an average cell.")
     parser.add_argument("--in-memory-up-to", type=int, default=50_000, metavar="CELLS")
     parser.add_argument("--child", nargs=3)
     options = parser.parse_args()
     if options.child:
         child(*options.child)
-    print(f"{options.genes:,} genes, {COUNTS} counts a cell, 1 thread, {platform.machine()}")
+    print(
+        f"{options.genes:,} genes, {options.counts} counts a cell, 1 thread, {platform.machine()}"
+    )
     print(f"{'cells':>9}{'stored':>14}{'way':>15}{'seconds':>9}{'peak GiB':>10}   agreement")
     for n_cells in options.cells:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "raw.h5ad"
-            stored = write_counts(source, n_cells, options.genes)
+            stored = write_counts(source, n_cells, options.genes, options.counts)
             ways = ("out-of-core", "in-memory")[: 1 + (n_cells <= options.in_memory_up_to)]
             for way in ways:
                 seconds, peak = run(source, Path(folder) / f"{way}.h5mu", way)

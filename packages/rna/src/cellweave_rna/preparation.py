@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellweave.records import Prepared
+    from cellweave_rna.identifiers import MappingReport
 
 __all__ = ["RnaSettings", "prepare_rna"]
 
@@ -184,7 +185,7 @@ def _mapped(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> AnnData:
     """Rename genes where that was asked for, and keep the report of it."""
     from cellweave_rna.identifiers import GeneTable, map_genes, read_orthologues
 
-    reports = []
+    reports: list[tuple[str, MappingReport]] = []
     if settings.names is not None and settings.gene_table is not None:
         genes = GeneTable.read(settings.gene_table)
         adata, report = map_genes(adata, to=settings.names, genes=genes)

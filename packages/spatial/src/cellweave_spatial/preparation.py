@@ -14,7 +14,17 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError
-from cellweave.preparing import Recipe, principal_components, raw_values, settings_from
+from cellweave.preparing import (
+    Recipe,
+    is_lazy,
+    map_rows,
+    principal_components,
+    raw_values,
+    rows_to_values,
+    scaled_components,
+    settings_from,
+    sum_over_blocks,
+)
 from cellweave_spatial.coordinates import coordinates_of
 from cellweave_spatial.graphs import GraphKind, spatial_graph
 from cellweave_spatial.technology import technology_label
@@ -75,7 +85,7 @@ def prepare(
 ) -> Prepared:
     """Return log-normalised values, components, float32 coordinates and the neighbour graph."""
     chosen = settings_from(SpatialSettings, settings, name="spatial")
-    counts = raw_values(adata, modality="spatial")
+    counts = raw_values(adata, modality="spatial", lazily=True)
     places = coordinates_of(adata)
     graph = spatial_graph(
         adata,
@@ -112,23 +122,34 @@ def prepare(
     return recipe.close(prepared)
 
 
-def _log_normalized(
-    counts: sp.csr_matrix, chosen: SpatialSettings, recipe: Recipe
-) -> sp.csr_matrix:
-    totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    scale = np.divide(chosen.target_sum, totals, out=np.zeros_like(totals), where=totals > 0)
-    values = counts.copy()
-    values.data = np.log1p(values.data * np.repeat(scale, np.diff(counts.indptr)))
+def _log_normalized(counts: Any, chosen: SpatialSettings, recipe: Recipe) -> Any:
+    totals = rows_to_values(_row_sums, counts, width=1).ravel()
     recipe.add(
         "normalize",
         target_sum=chosen.target_sum,
         outcome={"empty_cells": int((totals == 0).sum())},
     )
+    scale = np.divide(chosen.target_sum, totals, out=np.zeros_like(totals), where=totals > 0)
+    return map_rows(_log_scaled, counts, scale)
+
+
+def _row_sums(counts: sp.csr_matrix) -> np.ndarray:
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
+
+
+def _log_scaled(counts: sp.csr_matrix, scale: np.ndarray) -> sp.csr_matrix:
+    values = counts.copy()
+    values.data = np.log1p(values.data * np.repeat(scale, np.diff(counts.indptr)))
     return values.astype(np.float32)
 
 
+def _cells_by_gene(values: sp.csr_matrix) -> np.ndarray:
+    return np.bincount(values.indices, minlength=values.shape[1])[None]
+
+
 def _add_variable_genes(prepared: AnnData, chosen: SpatialSettings, recipe: Recipe) -> None:
-    n_cells = np.bincount(prepared.X.indices, minlength=prepared.n_vars)
+    n_cells = sum_over_blocks(_cells_by_gene, prepared.X, shape=(1, prepared.n_vars))[0]
+    n_cells = n_cells.astype(np.int64)
     if prepared.n_vars <= chosen.n_top_genes:
         picked = n_cells > 0
         how = "all genes that were seen"
@@ -149,12 +170,12 @@ def _add_variable_genes(prepared: AnnData, chosen: SpatialSettings, recipe: Reci
 
 def _add_components(prepared: AnnData, chosen: SpatialSettings, seed: int, recipe: Recipe) -> None:
     kept = prepared.var["highly_variable"].to_numpy(dtype=bool)
-    values = prepared.X[:, kept].toarray()
-    spread = values.std(axis=0, ddof=1, dtype=np.float64)
-    values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
-    values /= np.where(spread > 0, spread, 1).astype(np.float32)
-    np.clip(values, -chosen.clip, chosen.clip, out=values)
-    scores, loadings, share = principal_components(values, chosen.n_components, seed=seed)
+    used = map_rows(lambda x: x[:, kept], prepared.X)
+    if is_lazy(used):
+        scores, loadings, share = scaled_components(used, chosen.n_components, clip=chosen.clip)
+    else:
+        values = _scaled(used, chosen.clip)
+        scores, loadings, share = principal_components(values, chosen.n_components, seed=seed)
     prepared.obsm["X_pca"] = scores
     full = np.zeros((prepared.n_vars, loadings.shape[1]), dtype=np.float32)
     full[kept] = loadings
@@ -165,3 +186,12 @@ def _add_components(prepared: AnnData, chosen: SpatialSettings, seed: int, recip
         clip=chosen.clip,
         outcome={"variance_explained": round(float(share.sum()), 4)},
     )
+
+
+def _scaled(matrix: sp.csr_matrix, clip: float) -> np.ndarray:
+    """Return standardised, clipped columns; dense, of the chosen genes alone."""
+    values = matrix.toarray()
+    spread = values.std(axis=0, ddof=1, dtype=np.float64)
+    values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
+    values /= np.where(spread > 0, spread, 1).astype(np.float32)
+    return np.clip(values, -clip, clip, out=values)

@@ -217,7 +217,7 @@ def _row_edges(indptr: np.ndarray) -> np.ndarray:
 def _array(rows: _Rows, edges: np.ndarray) -> Any:
     da: Any = importlib.import_module("dask.array")  # it has no types
     edges = edges if len(edges) > 1 else np.array([0, 0])
-    meta: Any = sp.csr_matrix((0, 0), dtype="f4")
+    meta: Any = sp.csr_matrix(np.zeros((0, 0), dtype=np.float32))
     chunks = (tuple(int(n) for n in np.diff(edges)), (rows.width,))
     return da.map_blocks(_block, rows, chunks=chunks, dtype=np.float32, meta=meta)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cellweave.preparing.blocks import rows_to_values as rows_to_values
     from cellweave.preparing.blocks import sum_over_blocks as sum_over_blocks
     from cellweave.preparing.components import principal_components as principal_components
+    from cellweave.preparing.components import scaled_components as scaled_components
     from cellweave.preparing.components import signed_components as signed_components
     from cellweave.preparing.components import standardized as standardized
     from cellweave.preparing.raw import raw_values as raw_values
@@ -32,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "principal_components": "cellweave.preparing.components",
         "raw_values": "cellweave.preparing.raw",
         "rows_to_values": "cellweave.preparing.blocks",
+        "scaled_components": "cellweave.preparing.components",
         "settings_from": "cellweave.preparing.record",
         "signed_components": "cellweave.preparing.components",
         "standardized": "cellweave.preparing.components",

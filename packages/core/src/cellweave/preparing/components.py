@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 
-__all__ = ["principal_components", "signed_components", "standardized"]
+from cellweave.preparing.blocks import rows_to_values, sum_over_blocks
+
+__all__ = [
+    "principal_components",
+    "scaled_components",
+    "signed_components",
+    "standardized",
+]
 
 _EXACT_UP_TO = 2500
 _BLOCK = 16_384
@@ -63,17 +73,65 @@ def principal_components(
     return scores, directions.T.astype(np.float32), share
 
 
-def _exact(values: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.linalg import eigh
+def scaled_components(
+    matrix: Any, n_components: int, *, clip: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the components of standardised, clipped columns of a Dask array of CSR blocks.
 
+    What :func:`principal_components` gives for the same values in memory: three passes over the
+    blocks (moments, means after clipping, covariance) and one for the scores; a block is dense.
+    """
+    n, width = matrix.shape
+    n_components = min(n_components, n, width)
+    mean, spread = _moments(matrix)
+    scale = partial(_scaled, mean=mean, spread=spread, clip=clip)
+    centre = sum_over_blocks(lambda b: scale(b).sum(axis=0)[None], matrix, shape=(1, width))[0] / n
+
+    def gram(block: Any) -> np.ndarray:
+        centred = scale(block) - centre
+        return np.asarray(centred.T @ centred)
+
+    directions, share = _leading(sum_over_blocks(gram, matrix, shape=(width, width)), n_components)
+    _, directions = signed_components(np.empty((0, len(directions))), directions)
+    scores = rows_to_values(
+        lambda b: (scale(b) - centre) @ directions.T, matrix, width=n_components
+    )
+    return scores.astype(np.float32), directions.T.astype(np.float32), share
+
+
+def _moments(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
+    n, width = matrix.shape
+
+    def sums(block: Any) -> np.ndarray:
+        values = block.data.astype(np.float64)
+        both = [np.bincount(block.indices, w, width) for w in (values, values**2)]
+        return np.stack(both)
+
+    total, square = sum_over_blocks(sums, matrix, shape=(2, width))
+    variance = np.maximum(square - total**2 / n, 0) / max(n - 1, 1)
+    spread = np.sqrt(variance)
+    return total / n, np.where(spread > 0, spread, 1.0)
+
+
+def _scaled(block: Any, *, mean: np.ndarray, spread: np.ndarray, clip: float) -> np.ndarray:
+    return np.clip((block.toarray().astype(np.float64) - mean) / spread, -clip, clip)
+
+
+def _exact(values: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
     mean = values.mean(axis=0, dtype=np.float64)
     gram = np.zeros((values.shape[1], values.shape[1]))
     for begin in range(0, len(values), _BLOCK):
         block = values[begin : begin + _BLOCK] - mean
         gram += block.T @ block
+    return _leading(gram, n_components)
+
+
+def _leading(gram: np.ndarray, n_components: int) -> tuple[np.ndarray, np.ndarray]:
+    from scipy.linalg import eigh
+
     total = max(float(np.trace(gram)), np.finfo(np.float64).tiny)
-    first = values.shape[1] - n_components
-    variance, directions = eigh(gram, subset_by_index=(first, values.shape[1] - 1))
+    first = len(gram) - n_components
+    variance, directions = eigh(gram, subset_by_index=(first, len(gram) - 1))
     return directions[:, ::-1].T, np.maximum(variance[::-1], 0) / total
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def preparation_page(
     """Build the page without writing it; parameters as in :func:`write_preparation_report`."""
     from cellweave import __version__
 
-    sections = []
+    sections: list[Section | None] = []
     tiles = []
     for name, adata in prepared.mod.items():
         keys = {"label_key": label_key, "batch_key": batch_key}
@@ -189,7 +190,7 @@ def _map_section(
             figures.append(
                 _drawn(
                     f"{name}-umap-{column}", column.replace("_", " "),
-                    lambda ax, v=shown, t=column: pl.umap(points, color=v, title=t, ax=ax),
+                    partial(_umap, points, shown, column),
                 )
             )  # fmt: skip
     depth = _depth(adata)
@@ -221,7 +222,7 @@ def _places_section(name: str, adata: AnnData, key: str, label_key: str) -> Sect
     figures = [
         _drawn(
             f"{name}-places-{i}", title,
-            lambda ax, v=values[rows], t=title: pl.spatial_map(drawn, color=v, title=t, ax=ax),
+            partial(_tissue, drawn, values[rows], title),
             width=4.8, height=4.0,
         )
         for i, (title, values) in enumerate(shown)
@@ -266,6 +267,14 @@ def _drawn(
 ) -> Figure:  # fmt: skip
     ax = draw(new_axes(None, width=width, height=height))
     return Figure(name=name, title=title, canvas=ax.figure, look_for=look_for)  # type: ignore[arg-type]
+
+
+def _umap(points: np.ndarray, values: np.ndarray, title: str, ax: Axes) -> Axes:
+    return pl.umap(points, color=values, title=title, ax=ax)
+
+
+def _tissue(points: np.ndarray, values: np.ndarray, title: str, ax: Axes) -> Axes:
+    return pl.spatial_map(points, color=values, title=title, ax=ax)
 
 
 def _shown_rows(n: int) -> np.ndarray:
