@@ -99,6 +99,12 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _only_pair(mdata: MuData, path: Path) -> dict[str, str]:
     names = list(mdata.mod)
+    if len(names) < 2:
+        msg = (
+            f"The links of {str(path)!r} join two modalities; the data hold {one_of(names)} alone. "
+            "Give the files of two or more."
+        )
+        raise DataError(msg)
     if len(names) != 2:
         msg = (
             f"{str(path)!r} does not say which modalities its links join, and the data hold "
@@ -124,8 +130,9 @@ def _links_of(
     if not keep.any():
         msg = (
             f"None of the {len(table)} links of {str(path)!r}, e.g. "
-            f"{table['source'].iloc[0]!r} to {table['target'].iloc[0]!r}, names features of "
-            f"{source!r} (e.g. {names[source][0]!r}) and {target!r} (e.g. {names[target][0]!r})."
+            f"{str(table['source'].iloc[0])!r} to {str(table['target'].iloc[0])!r}, names features "
+            f"of {source!r} (e.g. {str(names[source][0])!r}) and {target!r} (e.g. "
+            f"{str(names[target][0])!r}). Make links for these names."
         )
         raise DataError(msg)
     kept = table[keep]
