@@ -21,7 +21,7 @@ from cellweave.errors import ConfigError, DataError, closest, one_of
 from cellweave.kernels.neighbours import nearest
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.differences import difference_sentence, paired_difference
-from cellweave_tasks.features import as_dense, counts_of, features_of, fingerprints
+from cellweave_tasks.features import as_dense, column_of, counts_of, features_of, fingerprints
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 from cellweave_tasks.regressors import Regressor, column_correlations, make_regressor
 from cellweave_tasks.shrinkage import Shrinkage
@@ -48,6 +48,7 @@ class _Fitted:
     genes: np.ndarray
     var_names: np.ndarray
     cells: np.ndarray
+    groups: np.ndarray | None
 
 
 class ImputationTask:
@@ -60,6 +61,8 @@ class ImputationTask:
         principal axes of the thinned counts.
     layer
         Layer of raw counts.
+    group_key
+        ``obs`` column of donors or batches that must not be in training and in the test.
     method
         ``"ridge"``, ``"knn"`` or ``"kernel"``, from the axes to expression; ``"shrinkage"``:
         ``"kernel"``, and the cell's own counts as far as those of the gene can be trusted.
@@ -84,6 +87,7 @@ class ImputationTask:
         *,
         use_rep: str | None = None,
         layer: str = "counts",
+        group_key: str | None = None,
         method: str = "shrinkage",
         keep: float = 0.5,
         n_components: int = 30,
@@ -99,6 +103,7 @@ class ImputationTask:
             raise ConfigError(msg)
         self.use_rep, self.layer, self.method = use_rep, layer, method
         self.keep, self.n_components, self.seed = keep, n_components, seed
+        self.group_key = group_key
         self._fitted: _Fitted | None = None
 
     @property
@@ -123,6 +128,7 @@ class ImputationTask:
             genes=genes,
             var_names=np.asarray(adata.var_names, dtype=str),
             cells=fingerprints(sp.csr_matrix(kept + held)),
+            groups=column_of(adata, self.group_key) if self.group_key else None,
         )
         return self
 
@@ -145,7 +151,13 @@ class ImputationTask:
         whole = self._counts(adata, fitted)
         kept, held = self._halves(adata)
         known = fingerprints(sp.csr_matrix(kept + held) if HELD_OUT in adata.layers else whole)
-        refuse_leaks(train_cells=fitted.cells, test_cells=known)
+        refuse_leaks(
+            train_cells=fitted.cells,
+            test_cells=known,
+            train_groups=fitted.groups,
+            test_groups=column_of(adata, self.group_key) if self.group_key else None,
+            group_key=self.group_key or "",
+        )
         seen = _log_rates(kept)
         truth = as_dense(_log_rates(held)[:, fitted.genes]).astype(np.float64)
         axes = np.asarray(fitted.reduction.transform(seen), dtype=np.float64)
