@@ -1,10 +1,10 @@
-"""MaxFuse and bindSC: quality, CPU time, what each step earns, and how both grow.
+"""MaxFuse and bindSC: quality, CPU time, and what each step earns; growth: ``bench_scale.py``.
 
 Run alone::
 
-    python benchmarks/bench_maxfuse_bindsc.py                 # closed-form CCA, growth
+    python benchmarks/bench_maxfuse_bindsc.py                 # closed-form CCA
     CELLWEAVE_DATA=folder python benchmarks/bench_maxfuse_bindsc.py  # real data, ablations
-    python benchmarks/bench_maxfuse_bindsc.py --cells 100000  # one size, both methods
+    CELLWEAVE_DATA=folder python benchmarks/bench_maxfuse_bindsc.py --draws --no-ablations
 
 ``CELLWEAVE_DATA`` is laid out as in the tests: ``cite_pbmc10k_10x``, ``snare_mouse_cortex`` and
 ``draws`` (cell names). Pairing is hidden from the methods: they never compare names. Threads are
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import time
 import warnings
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from bench_scale import links_between
 
 warnings.filterwarnings("ignore")
 
@@ -93,13 +93,13 @@ def quality(left, right, labels):
     return closer / (2 * n * n), float((labels[best] == labels).mean())
 
 
-def real_cases(folder):
+def real_cases(folder, whats):
     for name, other, skip in (
         ("cite_pbmc10k_10x", "adt", {"undefined", "unlabelled", "nan"}),
         ("snare_mouse_cortex", "atac", {"Mis"}),
     ):
         short = name.split("_", maxsplit=1)[0]
-        for what in ("draw", "whole"):
+        for what in whats:
             yield load_real(folder, name, short, other, skip, what)
 
 
@@ -129,7 +129,7 @@ def load_real(folder, name, short, other, skip, what):
         table = sp.load_npz(folder / name / "gene_x_region_links.npz").tocsr()
         table = table[kept[0]][:, kept[1]].tocoo()
         rows, cols = table.row, table.col
-    return Case(f"{short} {what}", ready, make_links(ready, modality, rows, cols), labels)
+    return Case(f"{short} {what}", ready, links_between(ready, modality, rows, cols), labels)
 
 
 def protein_pairs(genes, proteins):
@@ -141,22 +141,6 @@ def protein_pairs(genes, proteins):
         if g in at
     ]
     return tuple(np.array(pairs).T)
-
-
-def make_links(mdata, modality, rows, cols):
-    from cellweave.records import FeatureLinks
-
-    return FeatureLinks(
-        source="rna",
-        target=modality,
-        source_features=mdata["rna"].var_names.to_numpy(str),
-        target_features=mdata[modality].var_names.to_numpy(str),
-        rows=np.asarray(rows, np.int32),
-        cols=np.asarray(cols, np.int32),
-        weights=np.ones(len(rows), np.float32),
-        signs=np.ones(len(rows), np.int8),
-        evidence=np.full(len(rows), "given"),
-    )
 
 
 def measured(make, case):
@@ -174,11 +158,11 @@ def methods():
     return {"maxfuse": MaxFuse, "bindsc": BindSC}
 
 
-def bench_real(folder, *, ablate):
+def bench_real(folder, whats, *, ablate):
     print(
         f"\n{'data':14s} {'cells':>6s} {'method':8s} seed  FOSCTTM   LT    CPU s   official  ratio"
     )
-    for case in real_cases(folder):
+    for case in real_cases(folder, whats):
         for name, method in methods().items():
             measured(method, case)  # compiled kernels come from the cache from here on
             for seed in range(3):
@@ -231,87 +215,18 @@ def timed(call):
     return time.process_time() - started
 
 
-def simulated(n, *, n_genes=2000, n_peaks=8000, n_types=20, seed=0):
-    """Make two unpaired modalities of ``n`` cells each with types known; sampled, not modelled."""
-    import anndata
-    import mudata
-
-    rng = np.random.default_rng(seed)
-    genes = rng.gamma(0.3, 1, n_genes) * np.exp(rng.normal(0, 1, (n_types, n_genes)))
-    link = rng.integers(0, n_genes, n_peaks)
-    peaks = genes[:, link] * rng.gamma(0.5, 1, n_peaks)
-    kinds = rng.integers(0, n_types, (2, n))
-    parts = {}
-    for name, profile, kind, depth in (
-        ("rna", genes, kinds[0], 300),
-        ("atac", peaks, kinds[1], 200),
-    ):
-        counts = sampled(profile / profile.sum(1, keepdims=True), kind, depth, rng)
-        adata = anndata.AnnData(counts.log1p())
-        adata.obs_names = [f"{name}{i}" for i in range(n)]
-        adata.var_names = [f"{name}_feature{i}" for i in range(counts.shape[1])]
-        adata.layers["counts"] = counts
-        key = "X_pca" if name == "rna" else "X_lsi"
-        adata.obsm[key] = components(adata.X)
-        parts[name] = adata
-    mdata = mudata.MuData(parts)
-    return mdata, make_links(mdata, "atac", link, np.arange(n_peaks)), kinds
-
-
-def sampled(profile, kind, depth, rng):
-    cols = np.empty((len(kind), depth), np.int32)
-    for k in range(len(profile)):
-        at = np.flatnonzero(kind == k)
-        cols[at] = rng.choice(profile.shape[1], (len(at), depth), p=profile[k])
-    ones, starts = np.ones(cols.size, np.float32), np.arange(0, cols.size + 1, depth)
-    counts = sp.csr_matrix((ones, cols.ravel(), starts), shape=(len(kind), profile.shape[1]))
-    counts.sum_duplicates()
-    return counts
-
-
-def components(values, k=50):
-    from sklearn.utils.extmath import randomized_svd
-
-    u, s, _ = randomized_svd(values, k, n_iter=4, random_state=0)
-    scores = (u * s).astype(np.float32)
-    return scores - scores.mean(0)
-
-
-def bench_growth(sizes):
-    print(f"\n{'cells each':>10s} {'method':8s} wall min  CPU min  peak GB  exponent  transfer")
-    before = {}
-    for n in sizes:
-        mdata, links, kinds = simulated(n)
-        for name, method in reversed(methods().items()):
-            wall, cpu = time.time(), time.process_time()
-            result = method().fit(mdata, [links]).result()
-            wall, cpu = time.time() - wall, time.process_time() - cpu
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-            some = np.random.default_rng(0).choice(n, min(n, 1000), replace=False)
-            near = result.embeddings["atac"][some] @ result.embeddings["rna"].T
-            right = float((kinds[0][near.argmax(1)] == kinds[1][some]).mean())
-            last = before.get(name)
-            grows = f"{np.log(cpu / last[1]) / np.log(n / last[0]):8.2f}" if last else f"{'':8s}"
-            before[name] = (n, cpu)
-            print(
-                f"{n:10d} {name:8s} {wall / 60:8.2f} {cpu / 60:8.2f} {peak:8.2f} {grows}  "
-                f"{right:.3f}",
-                flush=True,
-            )
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--cells", type=int, nargs="*", default=[3000, 6000, 12000])
+    parser.add_argument("--draws", action="store_true", help="the 2 500-cell draws alone")
     parser.add_argument("--no-ablations", action="store_true")
     chosen = parser.parse_args()
     print("threads:", os.environ.get("OMP_NUM_THREADS", "as the libraries choose"))
     bench_cca()
     if folder := os.environ.get("CELLWEAVE_DATA"):
-        bench_real(Path(folder), ablate=not chosen.no_ablations)
+        whats = ("draw",) if chosen.draws else ("draw", "whole")
+        bench_real(Path(folder), whats, ablate=not chosen.no_ablations)
     else:
         print("CELLWEAVE_DATA is not set: no real data.")
-    bench_growth(chosen.cells)
 
 
 if __name__ == "__main__":

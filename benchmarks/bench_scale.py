@@ -159,7 +159,8 @@ def main() -> None:
     print(f"threads {threads}, load {os.getloadavg()[0]:.1f}, settings {options.set or 'default'}")
     print(
         f"{'method':8} {'cells each':>10} {'wall min':>9} {'CPU min':>8} {'told':>6} "
-        f"{'peak GB':>8} {'before':>7} {'told':>6} {'exponent':>8} {'transfer':>8}  last step by stage"
+        f"{'peak GB':>8} {'before':>7} {'told':>6} {'exponent':>8} {'transfer':>8}  "
+        "last step by stage"
     )
     for method in options.methods.split(","):
         last = None
