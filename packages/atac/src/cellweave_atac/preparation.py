@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,7 +19,17 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError
 from cellweave.linking import region_columns
-from cellweave.preparing import Recipe, raw_values, settings_from, signed_components, standardized
+from cellweave.preparing import (
+    Recipe,
+    is_lazy,
+    map_rows,
+    raw_values,
+    rows_to_values,
+    settings_from,
+    signed_components,
+    standardized,
+    sum_over_blocks,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -80,7 +91,7 @@ def prepare(
 ) -> Prepared:
     """Return TF-IDF in ``X``, LSI in ``obsm["X_lsi"]`` and BED columns in ``var``."""
     chosen = settings_from(AtacSettings, settings, name="atac")
-    counts = raw_values(adata, modality="atac")
+    counts = raw_values(adata, modality="atac", lazily=True)
     if min(counts.shape) < 3:
         msg = f"ATAC data of shape {counts.shape} cannot be decomposed. Give 3 cells and 3 peaks."
         raise DataError(msg)
@@ -93,17 +104,28 @@ def prepare(
     return recipe.close(prepared)
 
 
-def tf_idf(counts: sp.csr_matrix, *, kind: TfIdf = "glue") -> sp.csr_matrix:
-    """Return the TF-IDF of counts as float32 CSR; empty cells and peaks stay empty."""
-    counts = sp.csr_matrix(counts, dtype=np.float64, copy=True)
-    frequency = _rows_summing_to_one(counts)
-    totals = np.asarray(counts.sum(axis=0)).ravel()
+def tf_idf(counts: Any, *, kind: TfIdf = "glue") -> Any:
+    """Return the TF-IDF of counts as float32 CSR; empty cells and peaks stay empty.
+
+    A Dask array of CSR blocks gives such an array back.
+    """
+    if not is_lazy(counts):
+        counts = sp.csr_matrix(counts)
+    totals = sum_over_blocks(_column_sums, counts, shape=(1, counts.shape[1]))[0]
     inverse = np.divide(counts.shape[0], totals, out=np.zeros_like(totals), where=totals > 0)
+    if kind in ("muon", "cusanovich"):
+        inverse = np.log1p(inverse)
+    return map_rows(partial(_weighted, inverse=inverse, kind=kind), counts)
+
+
+def _column_sums(counts: sp.csr_matrix) -> np.ndarray:
+    return np.asarray(counts.sum(axis=0, dtype=np.float64)).reshape(1, -1)
+
+
+def _weighted(counts: sp.csr_matrix, *, inverse: np.ndarray, kind: TfIdf) -> sp.csr_matrix:
+    frequency = _rows_summing_to_one(sp.csr_matrix(counts, dtype=np.float64, copy=True))
     if kind == "muon":
         frequency.data = np.log1p(frequency.data * 1e4)
-        inverse = np.log1p(inverse)
-    elif kind == "cusanovich":
-        inverse = np.log1p(inverse)
     frequency.data *= inverse[frequency.indices]
     if kind == "glue":
         frequency = _rows_summing_to_one(frequency)
@@ -113,7 +135,7 @@ def tf_idf(counts: sp.csr_matrix, *, kind: TfIdf = "glue") -> sp.csr_matrix:
 
 
 def lsi(
-    values: sp.csr_matrix,
+    values: Any,
     *,
     n_components: int = 50,
     scaling: Scaling = "cells",
@@ -121,17 +143,44 @@ def lsi(
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return cell coordinates, peak loadings and singular values of a TF-IDF matrix."""
-    from sklearn.utils.extmath import randomized_svd
-
     n_components = min(n_components, min(values.shape) - 1)
-    left, singular, right = randomized_svd(
-        values, n_components, n_iter=n_iter, random_state=seed, flip_sign=False
-    )
+    if is_lazy(values):
+        from cellweave_atac.blockwise import svd_of_blocks
+
+        left, singular, right = svd_of_blocks(values, n_components, n_iter=n_iter, seed=seed)
+    else:
+        from sklearn.utils.extmath import randomized_svd
+
+        left, singular, right = randomized_svd(
+            values, n_components, n_iter=n_iter, random_state=seed, flip_sign=False
+        )
     left, right = signed_components(left, right)
     # Rounding leaves an empty cell next to nothing, which scaling by row would blow up.
-    left[np.diff(values.indptr) == 0] = 0
+    left[_lengths_of(values) == 0] = 0
     coordinates = standardized(left.astype(np.float64), axis=1 if scaling == "cells" else 0)
     return coordinates.astype(np.float32), right.T.astype(np.float32), singular
+
+
+def _lengths_of(matrix: Any) -> np.ndarray:
+    return rows_to_values(_lengths, matrix, width=1).ravel()
+
+
+def _lengths(block: sp.csr_matrix) -> np.ndarray:
+    return np.diff(block.indptr).astype(np.float64)[:, None]
+
+
+def _row_sums(block: sp.csr_matrix) -> np.ndarray:
+    return np.asarray(block.sum(axis=1, dtype=np.float64)).reshape(-1, 1)
+
+
+def _open(block: sp.csr_matrix) -> sp.csr_matrix:
+    made = block.copy()
+    made.data[:] = 1
+    return made
+
+
+def _cells_by_peak(block: sp.csr_matrix) -> np.ndarray:
+    return np.bincount(block.indices, minlength=block.shape[1])[None]
 
 
 def _rows_summing_to_one(matrix: sp.csr_matrix) -> sp.csr_matrix:
@@ -142,7 +191,7 @@ def _rows_summing_to_one(matrix: sp.csr_matrix) -> sp.csr_matrix:
     return scaled
 
 
-def _copied(adata: AnnData, counts: sp.csr_matrix) -> AnnData:
+def _copied(adata: AnnData, counts: Any) -> AnnData:
     prepared = adata.copy()
     prepared.layers["counts"] = counts
     return prepared
@@ -157,22 +206,17 @@ def _add_regions(prepared: AnnData, recipe: Recipe) -> None:
     recipe.add("regions", outcome={"placed": placed, "without_place": len(places) - placed})
 
 
-def _add_tf_idf(
-    prepared: AnnData, counts: sp.csr_matrix, chosen: AtacSettings, recipe: Recipe
-) -> None:
-    used = counts
-    if chosen.binarize:
-        used = counts.copy()
-        used.data[:] = 1
+def _add_tf_idf(prepared: AnnData, counts: Any, chosen: AtacSettings, recipe: Recipe) -> None:
+    used = map_rows(_open, counts) if chosen.binarize else counts
     prepared.X = tf_idf(used, kind=chosen.tf_idf)
-    empty = int((np.diff(counts.indptr) == 0).sum())
+    empty = int((_lengths_of(counts) == 0).sum())
     recipe.add(
         "tf_idf", kind=chosen.tf_idf, binarize=chosen.binarize, outcome={"empty_cells": empty}
     )
 
 
 def _add_lsi(
-    prepared: AnnData, counts: sp.csr_matrix, chosen: AtacSettings, seed: int, recipe: Recipe
+    prepared: AnnData, counts: Any, chosen: AtacSettings, seed: int, recipe: Recipe
 ) -> None:
     coordinates, loadings, singular = lsi(
         prepared.X,
@@ -181,7 +225,7 @@ def _add_lsi(
         n_iter=chosen.n_iter,
         seed=seed,
     )
-    depth = np.log1p(np.asarray(counts.sum(axis=1)).ravel())
+    depth = np.log1p(rows_to_values(_row_sums, counts, width=1).ravel())
     correlation = _correlation(coordinates[:, 0], depth)
     dropped = chosen.drop_depth and abs(correlation) >= 0.5
     first = 1 if dropped else 0
@@ -206,10 +250,9 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
 
 
-def _add_features(
-    prepared: AnnData, counts: sp.csr_matrix, chosen: AtacSettings, recipe: Recipe
-) -> None:
-    n_cells = np.bincount(counts.indices, minlength=counts.shape[1])
+def _add_features(prepared: AnnData, counts: Any, chosen: AtacSettings, recipe: Recipe) -> None:
+    n_cells = sum_over_blocks(_cells_by_peak, counts, shape=(1, counts.shape[1]))[0]
+    n_cells = n_cells.astype(np.int64)
     prepared.var["n_cells"] = n_cells
     prepared.var["highly_variable"] = n_cells >= chosen.min_cells
     kept = int(prepared.var["highly_variable"].sum())
