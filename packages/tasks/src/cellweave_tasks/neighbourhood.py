@@ -77,7 +77,7 @@ class NeighbourhoodTask:
     k
         Number of neighbours.
     method
-        ``"ridge"``, ``"knn"``, ``"kernel"`` or ``"blend"``.
+        ``"kernel"``, ``"ridge"``, ``"knn"`` or ``"blend"``.
     seed
         Of what is random.
 
@@ -97,7 +97,7 @@ class NeighbourhoodTask:
         section_key: str | None = None,
         group_key: str | None = None,
         k: int = 20,
-        method: str = "ridge",
+        method: str = "kernel",
         seed: int = 0,
     ) -> None:
         self._parameters: dict[str, Any] = arguments_of(locals())
