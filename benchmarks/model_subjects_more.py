@@ -378,8 +378,15 @@ def scmulan(folder: Path, depth: int, width: int, heads: int, n_genes: int) -> S
 
 MORE = {
     "scbert-panglao": (scbert, (6, 200, 10, 16_906)),
+    "scbert-4000": (scbert, (6, 200, 10, 4000)),
     "tosica-300": (tosica, (2, 48, 4, 3000, 301)),
     "uce-4l": (uce, (4, 1280, 20, 5120, 5120, 12_000)),
     "cellplm-85m": (cellplm, (4, 1024, 8, 19_374)),
     "scmulan-default": (scmulan, (12, 768, 12, 20_000)),
+    # Narrow ones, to measure memory.
+    "scbert-tiny": (scbert, (1, 8, 1, 100)),
+    "tosica-tiny": (tosica, (1, 8, 2, 500, 20)),
+    "uce-tiny": (uce, (1, 20, 20, 20, 8, 2000)),
+    "cellplm-tiny": (cellplm, (2, 32, 4, 4000)),
+    "scmulan-tiny": (scmulan, (2, 32, 4, 4000)),
 }

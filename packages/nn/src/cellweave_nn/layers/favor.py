@@ -101,7 +101,7 @@ class FavorAttention(nn.Module):
     def _query_features(self, q: torch.Tensor) -> torch.Tensor:
         projected, half_norm = self._exponents(q)
         top = projected.amax(-1, keepdim=True).detach()
-        return self._positive(projected - half_norm - top)
+        return self._positive(projected - (half_norm + top))
 
     def _key_features(self, k: torch.Tensor, is_token: torch.Tensor | None) -> torch.Tensor:
         projected, half_norm = self._exponents(k)
@@ -109,11 +109,15 @@ class FavorAttention(nn.Module):
         seen = projected if hidden is None else projected.masked_fill(hidden, float("-inf"))
         over = (1, 2, 3) if self.key_max == "cell" else (0, 1, 2, 3)
         top = seen.amax(over, keepdim=True).detach()
-        features = self._positive(projected - half_norm - top)
+        features = self._positive(projected - (half_norm + top))
         return features if hidden is None else features.masked_fill(hidden, 0.0)
 
     def _positive(self, exponent: torch.Tensor) -> torch.Tensor:
-        return (exponent.exp() + self.eps) * exponent.shape[-1] ** -0.5
+        scale = exponent.shape[-1] ** -0.5
+        if exponent.requires_grad:
+            return (exponent.exp() + self.eps) * scale
+        # The largest tensor of all, made for this: no copies of it where no gradient needs them.
+        return exponent.exp_().add_(self.eps).mul_(scale)
 
 
 def orthogonal_features(
