@@ -18,6 +18,8 @@ __all__ = ["by_length", "embed_by_length", "token_blocks"]
 
 # Cells are tokenized in blocks of so many batches, so that memory does not grow with their number.
 _BATCHES_IN_BLOCK = 32
+# Fewer cells share a batch where they are long, so that memory does not grow with their length.
+_MOST_TOKENS = 65_536
 
 
 def embed_by_length(
@@ -39,7 +41,7 @@ def embed_by_length(
     states
         Gives the vectors of some cells from their tokens.
     batch_size
-        Cells at a time; those of like length share a batch.
+        Most cells at a time; those of like length share a batch, fewer of them where they are long.
     framing
         Tokens of every cell that are no feature; a cell with no more than these is refused.
     """
@@ -83,6 +85,11 @@ def token_blocks(
 
 def by_length(tokens: Tokens, batch_size: int) -> Iterator[np.ndarray]:
     """Yield rows, cells of like length together, the longest first."""
-    order = np.argsort(-tokens.lengths, kind="stable")
-    for start in range(0, len(order), batch_size):
-        yield order[start : start + batch_size]
+    lengths = tokens.lengths
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        stop = start + min(batch_size, max(_MOST_TOKENS // longest, 1))
+        yield order[start:stop]
+        start = stop
