@@ -23,7 +23,7 @@ import anndata
 import h5py
 import numpy as np
 
-from cellweave.streaming import CellFiles, CellStore, CellStream, build_store, shuffle_quality
+from cellweave.streaming import CellFiles, CellStore, CellStream, build_store
 from cellweave_rna.tokenizers import RankTokenizer
 
 
@@ -119,6 +119,36 @@ def scdataset_rows(path: Path, batch: int, block: int, fetch: int):
         yield found.shape[0]
 
 
+def mixing(batches, n_cells: int, strata: int = 64) -> float:
+    """Return the mean entropy of strata of the file in batches over that of random batches."""
+    codes, rng = np.arange(n_cells) * strata // n_cells, np.random.default_rng(0)
+
+    def entropy(cells) -> float:
+        share = np.bincount(codes[cells]) / len(cells)
+        return float(-(share[share > 0] * np.log(share[share > 0])).sum())
+
+    batches = [b for b in batches if len(b) > 1][:200]
+    random = [rng.choice(n_cells, len(b), replace=False) for b in batches]
+    return np.mean([entropy(b) for b in batches]) / np.mean([entropy(b) for b in random])
+
+
+def anndata_cells(n_cells: int, batch: int, block: int):
+    """Say which cells the batches of :func:`anndata_rows` hold."""
+    blocks = np.random.default_rng(0).permutation(n_cells // block)
+    per = max(batch // block, 1)
+    for first in range(0, len(blocks), per):
+        yield (blocks[first : first + per, None] * block + np.arange(block)).ravel()
+
+
+def scdataset_cells(n_cells: int, batch: int, block: int, fetch: int):
+    """Say which cells the batches of :func:`scdataset_rows` hold."""
+    from scdataset import BlockShuffling, scDataset
+
+    yield from scDataset(
+        np.arange(n_cells), BlockShuffling(block_size=block), batch_size=batch, fetch_factor=fetch
+    )
+
+
 def peak_of(path: Path, n_cells: int) -> float:
     """Return the peak memory (GB) of a process that streams ``n_cells`` into tokens."""
     code = (
@@ -189,7 +219,18 @@ def main() -> None:
                 rates[name] = np.maximum(rates[name], timed(make(), arguments.seconds))
         per_cell = store.n_values / store.n_cells
         size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-        quality = shuffle_quality(CellStream(store, **ours).order(0), batch_size=1024)
+        order = CellStream(store, **ours).order(0)
+        n = store.n_cells
+        mixed = {
+            name: mixing((order.cells(i, i + 1024) for i in range(0, n, 1024)), n)
+            for name in contenders
+            if name.startswith("ours")
+        } | {
+            "anndata backed, random rows": mixing(anndata_cells(n, 64, 1), n),
+            "anndata backed, block 64": mixing(anndata_cells(n, 1024, 64), n),
+        }
+        if "scDataset, block 64, fetch 16" in contenders:
+            mixed["scDataset, block 64, fetch 16"] = mixing(scdataset_cells(n, 1024, 64, 16), n)
         print(
             f"{store.n_cells} cells, {per_cell:.0f} values a cell; h5ad "
             f"{path.stat().st_size / 1e9:.1f}"
@@ -202,15 +243,21 @@ def main() -> None:
             f"load {os.getloadavg()[0]:.1f}"
         )
         peers = {n: r for n, r in rates.items() if not n.startswith("ours")}
-        print(f"{'cells a second of':34}{'clock':>10}{'CPU':>10}   our ratio by clock (by CPU)")
+        print(
+            f"{'cells a second of':34}{'clock':>10}{'CPU':>10}{'mixing':>8}   our ratio by clock "
+            "(by CPU)"
+        )
         for name, rate in rates.items():
             text = ", ".join(
                 f"{rate[0] / p[0]:.1f} ({rate[1] / p[1]:.1f}) x {n}" for n, p in peers.items()
             )
             print(
-                f"{name:34}{rate[0]:10,.0f}{rate[1]:10,.0f}   {text if name not in peers else ''}"
+                f"{name:34}{rate[0]:10,.0f}{rate[1]:10,.0f}{mixed[name]:8.3f}   "
+                f"{text if name not in peers else ''}"
             )
-        print(f"mixing of ours (1 = random draw): {quality:.3f}")
+        print(
+            "mixing: entropy of batches of 1024 (64) over 64 strata of the file; 1: a random draw"
+        )
         for n in (arguments.memory_cells // 2, arguments.memory_cells):
             if n:
                 print(f"peak memory after {n} cells streamed to tokens: {peak_of(out, n):.2f} GB")

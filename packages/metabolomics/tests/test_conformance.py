@@ -4,7 +4,11 @@ from typing import Any
 
 from cellweave.testing import ModalitySuite, TokenizerSuite
 from cellweave_metabolomics import MetabolomicsModality
-from cellweave_metabolomics.tokenizers import MetabRankTokenizer
+from cellweave_metabolomics.tokenizers import (
+    MetabBinTokenizer,
+    MetabRankTokenizer,
+    MetabValueTokenizer,
+)
 
 
 class TestMetabolomicsModality(ModalitySuite):
@@ -17,3 +21,17 @@ class TestMetabRankTokenizer(TokenizerSuite):
 
     def create(self, **arguments: Any) -> MetabRankTokenizer:
         return MetabRankTokenizer(**arguments)
+
+
+class TestMetabBinTokenizer(TokenizerSuite):
+    tags = frozenset({"fit"})
+
+    def create(self, **arguments: Any) -> MetabBinTokenizer:
+        return MetabBinTokenizer(**arguments)
+
+
+class TestMetabValueTokenizer(TokenizerSuite):
+    tags = frozenset({"fit", "decode"})
+
+    def create(self, **arguments: Any) -> MetabValueTokenizer:
+        return MetabValueTokenizer(**arguments)

@@ -24,7 +24,8 @@ class TestProtRankTokenizer(TokenizerSuite):
 
 
 class TestProtBinTokenizer(TokenizerSuite):
-    tags = frozenset({"fit", "stochastic"})
+    # A panel has too few values for edges to meet, which is where bins would be drawn.
+    tags = frozenset({"fit"})
 
     def create(self, **arguments: Any) -> ProtBinTokenizer:
         return ProtBinTokenizer(**arguments)

@@ -16,3 +16,14 @@ def cellweave_metrics() -> Iterable[ComponentSpec]:
     from cellweave.evaluation.specs import SPECS
 
     yield from SPECS
+
+
+@hookimpl
+def cellweave_tokenizers() -> Iterable[ComponentSpec]:
+    """Offer the tokenizer of several modalities at once."""
+    yield ComponentSpec(
+        name="core.multiomic",
+        target="cellweave.tokenizing:MultiOmicTokenizer",
+        summary="Several modalities of a cell in one sequence, mosaic cells allowed.",
+        tags=frozenset({"fit", "several"}),
+    )

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 
 cellweave_api_version = 1
 
+_TOKENIZERS = (
+    (
+        "rank",
+        "MetabRankTokenizer",
+        "The ions of a cell in descending order of value over the usual value.",
+        (),
+    ),
+    ("bins", "MetabBinTokenizer", "Each ion with its bin within the cell.", ("random",)),
+    ("values", "MetabValueTokenizer", "Each ion with its normalised, logged value.", ("decode",)),
+)
+
 
 @hookimpl
 def cellweave_modalities() -> Iterable[ComponentSpec]:
@@ -29,14 +40,15 @@ def cellweave_modalities() -> Iterable[ComponentSpec]:
 
 @hookimpl
 def cellweave_tokenizers() -> Iterable[ComponentSpec]:
-    """Offer the tokenizer of ranked ions."""
-    yield ComponentSpec(
-        name="metab.rank",
-        target="cellweave_metabolomics.tokenizers:MetabRankTokenizer",
-        summary="The ions of a cell in descending order of value over the usual value.",
-        modalities=("metab",),
-        tags=frozenset({"fit"}),
-    )
+    """Offer the tokenizers of ions."""
+    for name, target, summary, tags in _TOKENIZERS:
+        yield ComponentSpec(
+            name=f"metab.{name}",
+            target=f"cellweave_metabolomics.tokenizers:{target}",
+            summary=summary,
+            modalities=("metab",),
+            tags=frozenset({"fit", *tags}),
+        )
 
 
 @hookimpl

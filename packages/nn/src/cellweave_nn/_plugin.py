@@ -87,6 +87,7 @@ def cellweave_tokenizers() -> Iterable[ComponentSpec]:
         name="nn.joined",
         target="cellweave_nn.joined_tokenizer:JoinedTokenizer",
         summary="Tokens of several modalities of a MuData in one sequence a cell.",
+        tags=frozenset({"several"}),
     )
 
 

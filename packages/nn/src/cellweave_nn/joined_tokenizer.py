@@ -24,6 +24,7 @@ __all__ = ["SEVERAL", "JoinedTokenizer", "join_tokens"]
 
 SEVERAL = "several"
 _NAME = "nn.joined"
+_ORDER = "|order"
 
 
 class JoinedTokenizer:
@@ -41,6 +42,17 @@ class JoinedTokenizer:
     def __init__(self, *, parts: dict[str, dict[str, Any]]) -> None:
         if not parts:
             msg = "parts is empty. Name a tokenizer for at least one modality."
+            raise ConfigError(msg)
+        wrong = [
+            f"{m}={part!r}"
+            for m, part in parts.items()
+            if not isinstance(part, dict) or not {"name"} <= set(part) <= {"name", "parameters"}
+        ]
+        if wrong:
+            msg = (
+                f"{_NAME!r} got {'; '.join(wrong)}. Expected of each modality a name and, if need "
+                "be, parameters: parts={rna: {name: rna.rank, parameters: {max_length: 512}}}."
+            )
             raise ConfigError(msg)
         self.parts = parts
         self._tokenizers: dict[str, Any] = {}
@@ -84,8 +96,11 @@ class JoinedTokenizer:
 
     def state(self) -> ComponentState:
         """Return the states of all parts."""
+        if not self._tokenizers:
+            msg = f"The {_NAME!r} tokenizer has learnt nothing yet. Call fit(mdata) first."
+            raise NotFittedError(msg)
         states = {m: t.state() for m, t in self._tokenizers.items()}
-        extra = {
+        extra: dict[str, Any] = {
             m: {
                 "component": s.component,
                 "parameters": dict(s.parameters),
@@ -93,6 +108,7 @@ class JoinedTokenizer:
             }
             for m, s in states.items()
         }
+        extra[_ORDER] = list(self.parts)  # a mapping forgets its order on the disk
         arrays = {f"{m}|{k}": v for m, s in states.items() for k, v in s.arrays.items()}
         return ComponentState(
             component=_NAME, parameters={"parts": self.parts}, arrays=arrays, extra=extra
@@ -104,7 +120,8 @@ class JoinedTokenizer:
         if state.component != _NAME:
             msg = f"This is the state of {state.component!r}. Expected one of {_NAME!r}."
             raise StateMismatchError(msg)
-        made = cls(**state.parameters)
+        parts = state.parameters["parts"]
+        made = cls(parts={m: parts[m] for m in state.extra.get(_ORDER, parts)})
         registry = get_plugin_manager().registry(ComponentKind.TOKENIZER)
         for name in made.parts:
             values = state.extra[name]

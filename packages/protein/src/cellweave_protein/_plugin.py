@@ -22,7 +22,7 @@ _TOKENIZERS = (
         "The proteins of a cell in descending order of value over the usual value.",
         (),
     ),
-    ("bins", "ProtBinTokenizer", "Each protein with its bin within the cell.", ("stochastic",)),
+    ("bins", "ProtBinTokenizer", "Each protein with its bin within the cell.", ("random",)),
     (
         "values",
         "ProtValueTokenizer",

@@ -25,6 +25,7 @@ from cellweave.cli.output import say, show_json, show_progress
 
 if TYPE_CHECKING:
     from cellweave.records import FeatureLinks
+    from cellweave.tokenizing.streamed import TokenSummary
 
 __all__ = ["register"]
 
@@ -187,6 +188,9 @@ def _tokenize(
     from cellweave.verbs.tokenize import tokenize_to
 
     spec = get_plugin_manager().registry(ComponentKind.TOKENIZER)[component].spec
+    if "several" in spec.tags:
+        _tokenize_several(component, files, output, settings, as_json=as_json)
+        return
     mdata = load_inputs(files, lazily=out_of_core, copies=_COPIES_TO_TOKENIZE)
     wanted = [modality] if modality else [m for m in spec.modalities if m in mdata.mod]
     if len(wanted) != 1 or wanted[0] not in mdata.mod:
@@ -198,6 +202,21 @@ def _tokenize(
     written = tokenize_to(
         output, mdata.mod[wanted[0]], component, parameters=parse_settings(settings or [])
     )
+    _tell_tokens(written, output, as_json=as_json)
+
+
+def _tokenize_several(
+    component: str, files: list[str], output: Path, settings: list[str] | None, *, as_json: bool
+) -> None:
+    from cellweave.config.arguments import parse_settings
+    from cellweave.verbs.tokenize import tokenize_to
+
+    mdata = load_inputs(files)
+    written = tokenize_to(output, mdata, component, parameters=parse_settings(settings or []))
+    _tell_tokens(written, output, as_json=as_json)
+
+
+def _tell_tokens(written: TokenSummary, output: Path, *, as_json: bool) -> None:
     summary = {"output": str(output), **asdict(written)}
     if as_json:
         show_json(summary)

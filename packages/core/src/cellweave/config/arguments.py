@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import yaml
@@ -13,7 +14,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from cellweave.errors import ConfigError, closest
 
-__all__ = ["coerce_arguments", "parse_settings"]
+__all__ = ["coerce_arguments", "parse_settings", "require_arguments"]
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
@@ -68,10 +69,26 @@ def coerce_arguments(target: Any, arguments: Mapping[str, Any], *, name: str) ->
     return values
 
 
+def require_arguments(target: Any, arguments: Mapping[str, Any], *, name: str) -> None:
+    """Refuse arguments that lack what ``target`` cannot do without."""
+    missing = [
+        repr(n)
+        for n, p in inspect.signature(target).parameters.items()
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and n not in arguments
+    ]
+    if missing:
+        msg = (
+            f"{name!r} cannot be set up without {', '.join(missing)}. Give it, on the command line "
+            "with --set key=value."
+        )
+        raise ConfigError(msg)
+
+
 def _hints_of(target: Any) -> dict[str, Any]:
+    # The constructor of a dataclass knows only names of its own module; the class asks every base.
     function = target.__init__ if inspect.isclass(target) else target
     try:
-        return typing.get_type_hints(function)
+        return typing.get_type_hints(target if is_dataclass(target) else function)
     except (NameError, TypeError):  # names imported for type checkers only
         return {}
 

@@ -161,7 +161,7 @@ def _count_digits(words, shift, mask, counts):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _worst(high, wanted, shift, spread):  # type: ignore[no-untyped-def]
     """Say how far below the largest a key may be to come among the first ``wanted``."""
-    before = 0
+    before = np.int64(0)
     for d in range(_RADIX):
         if before >= wanted:
             # Values may round across the border of a digit: one digit more is kept.

@@ -309,8 +309,12 @@ class _Gatherer:
 @njit(cache=True, nogil=True)
 def _gather(rows, offsets, indices, values, out_indices, out_values, at):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     for i in range(len(rows)):
-        first, n = offsets[rows[i]], offsets[rows[i] + 1] - offsets[rows[i]]
+        row = slice(offsets[rows[i]], offsets[rows[i] + 1])
+        columns, counts = indices[row], values[row]
+        n = len(columns)
+        to_columns, to_counts = out_indices[at : at + n], out_values[at : at + n]
         for k in range(n):
-            out_indices[at + k] = indices[first + k]
-            out_values[at + k] = values[first + k]
+            to_columns[k] = columns[k]
+        for k in range(n):
+            to_counts[k] = counts[k]
         at += n

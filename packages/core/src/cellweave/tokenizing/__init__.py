@@ -12,10 +12,10 @@ from cellweave.lazy import lazy_exports
 if TYPE_CHECKING:
     from cellweave.tokenizing.base import SparseTokenizer as SparseTokenizer
     from cellweave.tokenizing.bins import BinTokenizer as BinTokenizer
+    from cellweave.tokenizing.combining import MultiOmicTokens as MultiOmicTokens
+    from cellweave.tokenizing.combining import combine_tokens as combine_tokens
     from cellweave.tokenizing.features import FeatureTokenizer as FeatureTokenizer
     from cellweave.tokenizing.multiomic import MultiOmicTokenizer as MultiOmicTokenizer
-    from cellweave.tokenizing.multiomic import MultiOmicTokens as MultiOmicTokens
-    from cellweave.tokenizing.multiomic import combine_tokens as combine_tokens
     from cellweave.tokenizing.patches import PatchTokenizer as PatchTokenizer
     from cellweave.tokenizing.ranks import RankTokenizer as RankTokenizer
     from cellweave.tokenizing.regions import RegionTokenizer as RegionTokenizer
@@ -30,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "BinTokenizer": "cellweave.tokenizing.bins",
         "FeatureTokenizer": "cellweave.tokenizing.features",
         "MultiOmicTokenizer": "cellweave.tokenizing.multiomic",
-        "MultiOmicTokens": "cellweave.tokenizing.multiomic",
+        "MultiOmicTokens": "cellweave.tokenizing.combining",
         "PatchTokenizer": "cellweave.tokenizing.patches",
         "RankTokenizer": "cellweave.tokenizing.ranks",
         "RegionTokenizer": "cellweave.tokenizing.regions",
@@ -38,7 +38,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "SparseTokenizer": "cellweave.tokenizing.base",
         "TokenTable": "cellweave.tokenizing.table",
         "ValueTokenizer": "cellweave.tokenizing.values",
-        "combine_tokens": "cellweave.tokenizing.multiomic",
+        "combine_tokens": "cellweave.tokenizing.combining",
         "table_from_names": "cellweave.tokenizing.table",
     },
 )

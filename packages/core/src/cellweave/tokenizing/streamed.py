@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from anndata import AnnData
+    from mudata import MuData
 
     from cellweave.records import Provenance, Tokens
 
@@ -40,7 +41,7 @@ class TokenSummary:
 
 
 def tokenize_to_file(
-    tokenizer: Any, blocks: Callable[[], Iterable[AnnData]], path: str | Path
+    tokenizer: Any, blocks: Callable[[], Iterable[AnnData | MuData]], path: str | Path
 ) -> TokenSummary:
     """Fit on all blocks, then encode each and write the tokens to one ``.npz``.
 
@@ -64,7 +65,7 @@ def tokenize_to_file(
     return spill.summary
 
 
-def _fit(tokenizer: Any, blocks: Iterable[AnnData]) -> None:
+def _fit(tokenizer: Any, blocks: Iterable[AnnData | MuData]) -> None:
     for i, block in enumerate(blocks):
         if i == 0:
             tokenizer.fit(block)

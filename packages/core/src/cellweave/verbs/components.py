@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cellweave.config.arguments import coerce_arguments
+from cellweave.config.arguments import coerce_arguments, require_arguments
 from cellweave.errors import ConfigError, closest, one_of
 from cellweave.plugins import get_plugin_manager
 from cellweave.records.component import ComponentKind
@@ -37,7 +37,9 @@ def create(kind: str, name: str, **arguments: Any) -> Any:
     >>> weaver = cellweave.create("integrator", "glue", seed=0)  # doctest: +SKIP
     """
     target = get_plugin_manager().registry(kind_of(kind))[name].load()
-    return target(**coerce_arguments(target, arguments, name=name))
+    values = coerce_arguments(target, arguments, name=name)
+    require_arguments(target, values, name=name)
+    return target(**values)
 
 
 def kind_of(kind: str) -> ComponentKind:

@@ -10,6 +10,7 @@ from cellweave.verbs.components import create
 
 if TYPE_CHECKING:
     from anndata import AnnData
+    from mudata import MuData
 
     from cellweave.records import Tokens
     from cellweave.tokenizing.streamed import TokenSummary
@@ -35,12 +36,14 @@ def tokenize(
 
 def tokenize_to(
     path: str | Path,
-    adata: AnnData,
+    adata: AnnData | MuData,
     tokenizer: str,
     *,
     parameters: Mapping[str, Any] | None = None,
 ) -> TokenSummary:
     """Fit the tokenizer on ``adata`` and write its tokens to an ``.npz``, block by block.
+
+    A tokenizer of several modalities takes a MuData, in one piece.
 
     With data from ``cellweave.read(…, lazily=True)`` neither the cells nor their tokens need fit
     into memory.
@@ -51,8 +54,12 @@ def tokenize_to(
     >>> cells = cellweave.read("atlas.h5ad", lazily=True)["rna"]  # doctest: +SKIP
     >>> cellweave.verbs.tokenize.tokenize_to("tokens.npz", cells, "rna.rank")  # doctest: +SKIP
     """
+    from anndata import AnnData
+
     from cellweave.data.lazy import blocks_of
     from cellweave.tokenizing.streamed import tokenize_to_file
 
     made = create("tokenizer", tokenizer, **dict(parameters or {}))
-    return tokenize_to_file(made, lambda: blocks_of(adata), path)
+    if isinstance(adata, AnnData):
+        return tokenize_to_file(made, lambda: blocks_of(adata), path)
+    return tokenize_to_file(made, lambda: [adata], path)
