@@ -160,3 +160,23 @@ def test_reads_a_folder_of_peaks(tmp_path):
     (tmp_path / "barcodes.tsv").write_text("a\n")
     with pytest.raises(UnreadableFileError, match="3 x 4, but there are 3 peaks and 1 barcodes"):
         AtacModality().read(tmp_path)
+
+
+def test_preparation_measures_cells_in_their_fragments(path, tmp_path):
+    genes = tmp_path / "genes.tsv"
+    genes.write_text("chrom\tstart\tend\tid\tsymbol\tstrand\n1\t801\t1500\tG1\tA\t+\n")
+    peaks = peak_counts(path, [f"chr1:{s}-{s + 150}" for s in range(0, 1500, 300)],
+                        min_fragments=1)  # fmt: skip
+    settings = {"fragments": str(path), "gene_table": str(genes), "n_components": 2}
+    made = AtacModality().prepare(peaks, settings=settings)
+    names = list(peaks.obs_names)
+    expected = fragment_quality(path, barcodes=names, peaks=peaks.var, genes=genes)
+    for column in ("n_fragments", "nucleosome_signal", "frip", "tss_enrichment"):
+        np.testing.assert_array_equal(made.adata.obs[column], expected[column])
+    assert "fragment_quality" in [step.name for step in made.preparation.steps]
+    foreign = peaks.copy()
+    foreign.obs_names = [f"other{i}" for i in range(peaks.n_obs)]
+    with pytest.raises(DataError, match="holds no fragment of these"):
+        AtacModality().prepare(foreign, settings=settings)
+    with pytest.raises(ConfigError, match="needs fragments"):
+        AtacModality().prepare(peaks, settings={"gene_table": str(genes)})

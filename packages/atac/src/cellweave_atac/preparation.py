@@ -66,6 +66,11 @@ class AtacSettings:
         A peak open in fewer cells is not ``highly_variable``.
     n_iter
         Power iterations of the randomized decomposition.
+    fragments
+        Fragments of the same cells: their number, nucleosome signal and share in peaks (FRiP) of
+        each cell are put into ``obs``.
+    gene_table
+        With ``fragments``, GTF or coordinate table for the enrichment at starts of transcription.
     """
 
     tf_idf: TfIdf = "glue"
@@ -75,11 +80,16 @@ class AtacSettings:
     binarize: bool = False
     min_cells: int = 1
     n_iter: int = 15
+    fragments: str | None = None
+    gene_table: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse numbers that mean nothing and combinations that cancel each other."""
         if self.n_components < 2 or self.n_iter < 0 or self.min_cells < 0:
             msg = f"Got {self}. Expected n_components >= 2, n_iter >= 0 and min_cells >= 0."
+            raise ConfigError(msg)
+        if self.gene_table is not None and self.fragments is None:
+            msg = f"gene_table={self.gene_table!r} needs fragments. Give both, or neither."
             raise ConfigError(msg)
         if self.drop_depth and self.scaling == "cells":
             msg = "drop_depth=True needs scaling='components'. Set it, or leave drop_depth out."
@@ -98,6 +108,7 @@ def prepare(
     recipe = Recipe(modality="atac", distribution="cellweave-atac", settings=chosen, seed=seed)
     prepared = _copied(adata, counts)
     _add_regions(prepared, recipe)
+    _add_fragment_quality(prepared, chosen, recipe)
     _add_tf_idf(prepared, counts, chosen, recipe)
     _add_lsi(prepared, counts, chosen, seed, recipe)
     _add_features(prepared, counts, chosen, recipe)
@@ -204,6 +215,31 @@ def _add_regions(prepared: AnnData, recipe: Recipe) -> None:
         for column in places:
             prepared.var[column] = places[column]
     recipe.add("regions", outcome={"placed": placed, "without_place": len(places) - placed})
+
+
+def _add_fragment_quality(prepared: AnnData, chosen: AtacSettings, recipe: Recipe) -> None:
+    """Measure the cells in their fragments, where these were given."""
+    if chosen.fragments is None:
+        return
+    from cellweave_atac.quality import fragment_quality
+
+    table = fragment_quality(
+        chosen.fragments,
+        barcodes=[str(name) for name in prepared.obs_names],
+        peaks=prepared.var,
+        genes=chosen.gene_table,
+    )
+    if not table["n_fragments"].any():
+        msg = (
+            f"{chosen.fragments!r} holds no fragment of these {prepared.n_obs} cells (such as "
+            f"{prepared.obs_names[0]!r}). Give the fragments of the same sample; barcodes must be "
+            "spelt alike, with their suffix."
+        )
+        raise DataError(msg)
+    for column in table:
+        prepared.obs[column] = table[column].to_numpy()
+    medians = {f"median_{c}": round(float(table[c].median()), 4) for c in table}
+    recipe.add("fragment_quality", outcome=medians)
 
 
 def _add_tf_idf(prepared: AnnData, counts: Any, chosen: AtacSettings, recipe: Recipe) -> None:
