@@ -125,14 +125,22 @@ def scores(train_x, train_y, test_x, test_y):
     )
 
 
-def variable(adata, train):
-    """Return the 2 000 genes that vary most for their mean: as they are, and scaled."""
-    x = adata.X.toarray()
-    mean, variance = x[train].mean(0), x[train].var(0)
+def most_variable(adata, train, n=2000):
+    """Return the genes that vary most for their mean."""
+    x = adata.X[train]
+    mean = np.asarray(x.mean(0)).ravel()
+    variance = np.asarray(x.multiply(x).mean(0)).ravel() - mean**2
     bins = pd.qcut(mean, 20, labels=False, duplicates="drop")
     spread = np.log(variance + 1e-9)
     usual = pd.Series(spread).groupby(bins).transform("median").to_numpy()
-    best = np.argsort(usual - spread)[:2000]
+    return np.argsort(usual - spread)[:n]
+
+
+def variable(adata, train):
+    """Return the 2 000 genes that vary most for their mean: as they are, and scaled."""
+    best = most_variable(adata, train)
+    x = adata.X.toarray()
+    mean = x[train].mean(0)
     scale = np.maximum(x[train][:, best].std(0), 1e-3)
     return x[:, best], np.clip((x[:, best] - mean[best]) / scale, -10, 10)
 
@@ -204,7 +212,10 @@ def config_of(cells, output, arguments, **changes):
         {
             "data": str(cells),
             "output": str(output),
-            "tokenizer": {"name": "nn.nonzero", "parameters": {"limit": arguments.limit}},
+            "tokenizer": {
+                "name": "nn.nonzero",
+                "parameters": {"limit": arguments.limit, "only_variable": True},
+            },
             "encoder": {
                 "name": "nn.transformer",
                 "parameters": {
@@ -275,6 +286,9 @@ def main():
     parts = {k: ad.AnnData(against_usual(v, splits[k][0]), v.obs, v.var) for k, v in sets.items()}
     cells = ad.concat(parts, join="outer", fill_value=0.0, index_unique="-")
     cells.X = sp.csr_matrix(cells.X)
+    # Genes that vary in some set, as for the components beside it: the others are mostly noise.
+    names = {v.var_names[g] for k, v in sets.items() for g in most_variable(v, splits[k][0])}
+    cells.var["highly_variable"] = cells.var_names.isin(names)
     train = np.concatenate([np.isin(np.arange(v.n_obs), splits[k][0]) for k, v in sets.items()])
     print(
         f"{cells.n_obs} cells of {len(sets)} sets, {cells.n_vars} genes; {train.sum()} trained on"

@@ -55,6 +55,10 @@ def test_estimate_is_near_what_is_paid(config, capsys):
     found = estimate(config)
     assert found.parameters > 0
     assert found.seconds == pytest.approx(12 * found.seconds_per_step)
+    assert main(["pretrain", str(config), "--quiet"]) == 0
+    (place,) = (config.parent / "run" / "checkpoints").iterdir()
+    paid = sum((place / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer"))
+    assert found.checkpoint_bytes == pytest.approx(paid, rel=0.25)
 
 
 def test_finetune_and_wrong_configurations(trained_run, tmp_path, capsys):
