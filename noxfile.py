@@ -38,6 +38,7 @@ SOURCES = [str(p.relative_to(ROOT) / "src") for p in PACKAGES]
 TOOLS = [
     "build",
     "copier",
+    "dask[array]",
     "editables",
     "hatchling",
     "hypothesis",
@@ -45,6 +46,7 @@ TOOLS = [
     "mypy",
     "pandas-stubs",
     "pyarrow",
+    "pysam",
     "pytest",
     "pytest-xdist",
     "ruff",
