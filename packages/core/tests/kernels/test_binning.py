@@ -47,18 +47,23 @@ def test_histogram_path_and_sorting_path_agree_after_normalising():
     values = np.random.default_rng(1).integers(1, 40, 500).astype("f4")
     target = 1e4
     scaled = np.log1p((values * np.float32(target / values.sum())).astype("f4"))
-    _low, high = admissible(scaled, 51)
+    # float32 log1p may differ in the last bit, on either side: edges are moved by two of them.
+    edges = np.quantile(scaled, np.linspace(0, 1, 50))
+    slack = 2 * np.spacing(np.float32(scaled.max()))
+    fewest = np.maximum(np.digitize(scaled, edges + slack), 1)
+    most = np.maximum(np.digitize(scaled, edges - slack), 1)
     got = binned(values, 51, 2, target=target, use_log=True)
-    assert np.mean(got == np.maximum(high, 1)) > 0.99  # float32 log1p may differ in the last bit
-    assert np.all(np.abs(got - np.maximum(high, 1)) <= 1)
+    assert np.all((fewest <= got) & (got <= most))
+    by_sorting = binned(values + np.float32(2**-13), 51, 2)  # no whole numbers any more
+    assert np.array_equal(by_sorting, binned(values, 51, 2))
 
 
 def test_ties_are_drawn_evenly():
     values = np.ones(4000, dtype="f4")
     drawn = binned(values, 11, 0)
     counts = np.bincount(drawn.astype(int), minlength=11)[1:]
-    assert counts.min() > 300
     assert counts.sum() == 4000
+    assert abs(counts - 400).max() < 5 * np.sqrt(4000 * 0.1 * 0.9)
 
 
 def test_log2_and_uniform_bins():

@@ -207,13 +207,28 @@ def test_settings_are_checked(store):
 
 
 def test_quality_rises_with_the_window():
-    few, many = (
-        shuffle_quality(BlockOrder(n_cells=100_000, blocks_per_window=w), batch_size=1024)
-        for w in (4, 256)
-    )
-    assert 0 < few < many <= 1.01
+    """A batch holds as many strata as blocks were drawn: expected entropies by plain drawing."""
+    rng, n_strata = np.random.default_rng(1), 64
+
+    def entropy(codes):
+        share = np.bincount(codes, minlength=n_strata) / len(codes)
+        return -(share[share > 0] * np.log(share[share > 0])).sum()
+
+    def of_blocks(n_blocks):
+        """Draw a window of blocks, all its cells, and a batch of 1024 of them."""
+        blocks = rng.choice(100_000 // 64, n_blocks, replace=False)
+        cells = rng.permutation((blocks[:, None] * 64 + np.arange(64)).ravel())[:1024]
+        return entropy(cells * n_strata // 100_000)
+
+    random = np.mean([entropy(rng.integers(0, n_strata, 1024)) for _ in range(200)])
+    for window, blocks_in_reach in ((4, 16), (32, 32), (256, 256)):
+        order = BlockOrder(n_cells=100_000, blocks_per_window=window)
+        expected = np.mean([of_blocks(blocks_in_reach) for _ in range(400)]) / random
+        assert abs(shuffle_quality(order, batch_size=1024) - expected) < 0.02
+    # In order on disk a batch crosses a border in 65.5 % of cases, and then holds 1/2 nat.
     unmixed = BlockOrder(n_cells=100_000, shuffle=False)
-    assert shuffle_quality(unmixed, batch_size=1024) < 0.2
+    expected = 1024 * n_strata / 100_000 * 0.5 / random
+    assert abs(shuffle_quality(unmixed, batch_size=1024) - expected) < 0.01
 
 
 def test_an_abandoned_stream_ends_its_thread(store):
