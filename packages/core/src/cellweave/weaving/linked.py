@@ -110,7 +110,14 @@ def _joined(group: Sequence[FeatureLinks]) -> FeatureLinks:
     order = np.lexsort((-parts["weights"], parts["cols"], parts["rows"]))
     code = parts["rows"][order] * np.int64(len(group[0].target_features)) + parts["cols"][order]
     kept = order[np.unique(code, return_index=True)[1]]
-    return replace(group[0], **{name: values[kept] for name, values in parts.items()})
+    return replace(
+        group[0],
+        rows=parts["rows"][kept],
+        cols=parts["cols"][kept],
+        weights=parts["weights"][kept],
+        signs=parts["signs"][kept],
+        evidence=parts["evidence"][kept],
+    )
 
 
 def _turned(links: FeatureLinks) -> FeatureLinks:
