@@ -46,7 +46,7 @@ class JoinedTokenizer:
         wrong = [
             f"{m}={part!r}"
             for m, part in parts.items()
-            if not isinstance(part, dict) or not {"name"} <= set(part) <= {"name", "parameters"}
+            if not {"name"} <= set(part) <= {"name", "parameters"}
         ]
         if wrong:
             msg = (
