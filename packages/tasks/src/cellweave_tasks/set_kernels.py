@@ -12,6 +12,7 @@ Genes are standardised on training cells; each block is centred and scaled to a 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -49,8 +50,9 @@ class SetFeatures:
         rng = np.random.default_rng(self.seed)
         self.maps, self.centres, self.sizes = [], [], []
         blocks = []
+        columns = _by_column(values)
         for i in range(len(self.sets.names)):
-            points = self._points(values, i)
+            points = self._points(columns, i)
             self.maps.append(self._map(points, rng))
             block = self._raw(points, i)
             self.centres.append(block.mean(axis=0))
@@ -61,9 +63,10 @@ class SetFeatures:
 
     def __call__(self, values: np.ndarray | sp.csr_matrix) -> np.ndarray:
         """Return the blocks of other cells."""
+        columns = _by_column(values)
         return np.hstack(
             [
-                self._scaled(self._raw(self._points(values, i), i), i)
+                self._scaled(self._raw(self._points(columns, i), i), i)
                 for i in range(len(self.sets.names))
             ]
         )
@@ -79,8 +82,9 @@ class SetFeatures:
 
     def _map(self, points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if self.kernel == "linear":
-            _, _, axes = np.linalg.svd(points, full_matrices=False)
-            return np.asarray(axes[:_AXES].T)
+            centred = points - points.mean(axis=0)
+            _, axes = np.linalg.eigh(centred.T @ centred)
+            return np.asarray(axes[:, ::-1][:, :_AXES])
         some = points[np.sort(rng.permutation(len(points))[:_MOST_DISTANCES])]
         own = (some**2).sum(axis=1)
         squares = own[:, None] + own - 2 * some @ some.T
@@ -95,3 +99,8 @@ class SetFeatures:
 
     def _scaled(self, block: np.ndarray, at: int) -> np.ndarray:
         return ((block - self.centres[at]) / self.sizes[at]).astype(np.float32)
+
+
+def _by_column(values: np.ndarray | sp.csr_matrix) -> Any:
+    """Store sparse values by column: sets are read hundreds of times."""
+    return sp.csc_matrix(values) if sp.issparse(values) else values
