@@ -127,9 +127,10 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0, help="Of the moments.")
     arguments = parser.parse_args()
     runs, steps = (3, 12) if arguments.quick else (arguments.runs, arguments.steps)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(arguments.seed)
     identical, kills, places = 0, 0, Counter()
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
