@@ -31,8 +31,8 @@ def trained_latent(model_class: object, cells: BatchCells, values: object) -> Co
     obs = pd.DataFrame({"batch": pd.Categorical(cells.batches)})
     obs.index = obs.index.astype(str)
     adata = AnnData(values, obs=obs)
+    logging.disable(logging.WARNING)  # put back by the caller, with the rest of global state
     package.settings.seed = cells.seed
-    logging.disable(logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         make.setup_anndata(adata, batch_key="batch")
