@@ -242,3 +242,26 @@ def test_an_abandoned_stream_ends_its_thread(store):
 
     gc.collect()
     assert not [t for t in threading.enumerate() if t.name == "cell-reader"]
+
+
+@pytest.mark.parametrize("kind", ["same", "ascending", "turned"])
+@pytest.mark.parametrize("disorder", [None, "unsorted", "zeros", "negative zero"])
+def test_files_give_the_same_rows_on_every_way_of_aligning(cells, tmp_path, kind, disorder):
+    data = cells[:40].copy()
+    if disorder == "unsorted":
+        data.X.indices[:9], data.X.data[:9] = (
+            data.X.indices[8::-1].copy(),
+            data.X.data[8::-1].copy(),
+        )
+        data.X.has_sorted_indices = False
+    elif disorder:
+        data.X.data[[3, 50, 51]] = 0.0 if disorder == "zeros" else -0.0
+    data.write_h5ad(tmp_path / "cells.h5ad")
+    names = list(cells.var_names)
+    features = {"same": names, "ascending": names[1::3], "turned": names[::-2]}[kind]
+    with CellFiles([tmp_path / "cells.h5ad"], features=features) as files:
+        batch = CellStream(files, batch_size=40, shuffle=False, copy=True).batch(0)
+    expected = data[:, features].X.toarray()
+    assert np.array_equal(batch.matrix.toarray(), expected)
+    assert batch.matrix.nnz == np.count_nonzero(expected)
+    assert all(np.all(np.diff(row.indices) > 0) for row in batch.matrix)

@@ -163,6 +163,7 @@ def _read_aligned(part: _Part, start: int, stop: int, into: RowBuffer, at: int) 
     # A negative zero looks unsound by its bits; it is none of the others.
     if not sound and not (np.isfinite(values).all() and values.min() >= 0):
         raise _damaged(part.path, f"cells {start} to {stop - 1} hold negative or infinite values")
+    orderly = orderly and sound
     if orderly and part.order == "same":
         return np.diff(indptr)
     if orderly and part.order == "ascending":
