@@ -117,10 +117,21 @@ def test_contexts_alike_weigh_more():
     strong.X = x
     split = unseen_context(strong, "t1")
     assert set(strong.obs["condition"].iloc[split.test]) == {"G0"}
-    task = PerturbationTask(method="context_shift").fit(strong[split.train])
+    task = PerturbationTask().fit(strong[split.train])
     scores = task.evaluate(strong[split.test])
+    named = PerturbationTask(method="context_shift").fit(strong[split.train])
+    assert np.array_equal(
+        task.predict(strong[split.test]).values, named.predict(strong[split.test]).values
+    )
     ours, mean = (scores.value("pearson_delta", method=m) for m in (task.name, "mean"))
     assert ours > mean + 0.05
+
+
+def test_data_of_one_line_are_told_how():
+    strong = perturbed_cells(["ctrl", "G0"], contexts=("t0",), seed=0)
+    strong.obs = strong.obs.drop(columns="cell_type")
+    with pytest.raises(DataError, match="set context_key to null"):
+        PerturbationTask().fit(strong)
 
 
 def test_linear_model_knows_unseen_genes_by_their_loadings():

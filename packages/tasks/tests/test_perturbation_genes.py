@@ -108,7 +108,7 @@ def test_noise_is_the_variance_of_a_mean():
     assert noise_of(sp.csr_matrix(values), np.arange(12)) == pytest.approx(plain)
 
 
-@pytest.mark.parametrize("method", ["graph", "probe"])
+@pytest.mark.parametrize("method", ["auto", "graph", "probe"])
 def test_unseen_genes_are_told_from_those_like_them(parts, method):
     train, test = parts
     scores = PerturbationTask(method=method).fit(train).evaluate(test)

@@ -111,8 +111,8 @@ class PerturbationTask:
     context_key
         ``obs`` column of cell types or lines; ``None`` for data of one.
     method
-        ``"latent_shift"``, ``"context_shift"``, ``"linear"``, ``"graph"``, ``"probe"``, or one of
-        the baselines.
+        ``"auto"`` (``"context_shift"`` for what training saw in another context, ``"graph"`` for
+        what it never saw), ``"latent_shift"``, ``"linear"``, ``"probe"``, or one of the baselines.
     n_components
         Number of principal axes.
     gene_sets
@@ -127,7 +127,7 @@ class PerturbationTask:
     --------
     >>> task = PerturbationTask(context_key="cell_type", control="control")
     >>> task.name
-    'context_shift on X'
+    'auto on X'
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class PerturbationTask:
         condition_key: str = "condition",
         control: str = "ctrl",
         context_key: str | None = "cell_type",
-        method: str = "context_shift",
+        method: str = "auto",
         n_components: int = 50,
         gene_sets: str | None = None,
         gene_rep: str | None = None,
@@ -187,7 +187,7 @@ class PerturbationTask:
             names=names,
             noise=np.array([noise_of(values, r) + unsure[u.context] for u, r in perturbed.items()]),
             graphs=graphs_of(values, names, perturbed, gene_sets=self.gene_sets, seed=self.seed)
-            if self.method == "graph"
+            if self.method in ("graph", "auto")
             else (),
             gene_embedding=gene_embedding_of(adata, self.gene_rep) or (names, loadings),
         )

@@ -64,10 +64,20 @@ def parse_condition(text: str, control: str) -> tuple[str, ...]:
     return tuple(sorted(parts))
 
 
+def _contexts_of(adata: AnnData, context_key: str | None) -> np.ndarray:
+    if context_key is None:
+        return np.full(adata.n_obs, ALL)
+    try:
+        return column_of(adata, context_key)
+    except DataError as error:
+        msg = f"{error} For cells of one type or line set context_key to null (None in Python)."
+        raise DataError(msg) from None
+
+
 def cells_of(adata: AnnData, condition_key: str, control: str, context_key: str | None) -> Cells:
     """Sort cells into units."""
     conditions = column_of(adata, condition_key)
-    contexts = column_of(adata, context_key) if context_key else np.full(adata.n_obs, ALL)
+    contexts = _contexts_of(adata, context_key)
     missing = int(((conditions == "") | (contexts == "")).sum())
     if missing:
         msg = (

@@ -58,7 +58,10 @@ def require_method(method: str, *, gene_sets: str | None, gene_rep: str | None) 
     if method not in known:
         msg = f"Unknown method {method!r}.{closest(method, known)} Available: {one_of(known)}."
         raise ConfigError(msg)
-    readers = (("gene_sets", gene_sets, ("graph",)), ("gene_rep", gene_rep, ("probe", "linear")))
+    readers = (
+        ("gene_sets", gene_sets, ("graph", "auto")),
+        ("gene_rep", gene_rep, ("probe", "linear")),
+    )
     for name, value, by in readers:
         if value is not None and method not in by:
             msg = f"{name} is {value!r}, which {method!r} does not use. Set method={by[0]!r}."

@@ -10,6 +10,7 @@ of each context's control cells. Each gives the change it expects of a new unit:
   decoded linearly (scGen, Lotfollahi et al. 2019, with a closed-form decoder for the network);
 - ``context_shift``: the same, weighing contexts by how alike their control cells are: a Gaussian
   process over states, its width and noise chosen by leaving contexts out;
+- ``auto``: ``context_shift`` for what training saw perturbed elsewhere, ``graph`` for what is new;
 - ``graph``, ``probe``: unseen genes from those like them on graphs of genes, or in an embedding of
   genes (:mod:`cellweave_tasks.perturbation_kernels`);
 - ``linear``: :math:`\Delta \approx G W P^\top`, genes and perturbations by loadings of the training
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["BASELINES", "MODELS", "Query", "Response", "Training", "make_response"]
 
 BASELINES = ("no_change", "mean", "additive", "ridge")
-MODELS = ("latent_shift", "context_shift", "linear", "graph", "probe")
+MODELS = ("auto", "latent_shift", "context_shift", "linear", "graph", "probe")
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)
 _WIDTHS = (0.3, 0.6, 1.0, 2.0)
 
@@ -81,6 +82,7 @@ def make_response(name: str, training: Training) -> Response:
         "mean": _mean,
         "additive": lambda t: _additive(t, t.deltas),
         "ridge": _ridge,
+        "auto": lambda t: _by_what_is_new(_context_shift(t), graph_response(t), t),
         "latent_shift": _latent_shift,
         "context_shift": _context_shift,
         "linear": _linear,
@@ -143,6 +145,12 @@ def _context_shift(training: Training) -> Response:
         return np.sum([of(rows, query.state) for rows in singles if len(rows)], axis=0)
 
     return respond
+
+
+def _by_what_is_new(known: Response, new: Response, training: Training) -> Response:
+    """Take one model for what was perturbed in another context, another for what never was."""
+    seen = {u.perturbations for u in training.units}
+    return lambda query: (known if query.unit.perturbations in seen else new)(query)
 
 
 def _best_kernel(training: Training, deltas: np.ndarray, spread: float) -> tuple[float, float]:
