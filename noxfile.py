@@ -129,7 +129,7 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Set up and run all tests: unit, conformance, integration, code blocks of the docs."""
     bin_dir = workspace(session)
-    arguments = session.posargs or ["-q", "-n", "auto", "--dist", "loadscope", "--durations=15"]
+    arguments = session.posargs or ["-q", "-n", "auto", "--dist", "worksteal", "--durations=15"]
     session.run(
         str(bin_dir / "python"), "-m", "pytest", *arguments, external=True, env=_environment()
     )

@@ -98,7 +98,7 @@ def test_a_baseline_that_is_not_installed_stands_there_with_its_command(cells, m
     missing = [s for s in scores.items if s.method == "harmony on PCA"]
     assert missing
     assert all(s.value is None for s in missing)
-    assert 'pip install "cellweave-tasks[harmony]"' in missing[0].note
+    assert "pip install no_such_module" in missing[0].note
 
 
 def _without(name):
@@ -112,7 +112,8 @@ def test_a_missing_package_is_told_with_its_command(cells, name, monkeypatch):
     monkeypatch.setitem(METHODS, name, _without(name))
     with pytest.raises(MissingDependencyError, match="no_such_module, not installed here: pip"):
         correct(name, batch_cells(cells))
-    assert "cellweave-tasks[" in pip_install(name)
+    named = METHODS[name].extra or "no_such_module"
+    assert named in pip_install(name)
 
 
 def test_methods_are_imported_when_asked_for_alone():

@@ -90,7 +90,7 @@ def test_from_the_command_line_with_a_model_folder(cells, tmp_path, capsys):
     assert main([*arguments, "--report", str(page), "-o", str(out)]) == 0
     text = capsys.readouterr().out
     assert "tiny does NOT beat the best baseline" in text
-    assert "harmony" in text
+    assert "HARMONY ON PCA" in text
     assert {s.method for s in Scores.load(out).items} == {"tiny", "X_noise", *BASELINES}
     html = page.read_text()
     for shown in ("tiny, by type", "harmony on PCA, by batch", "★", "Every number"):

@@ -82,7 +82,7 @@ class Method:
 METHODS: dict[str, Method] = {
     "HVG": Method(target="plain:variable_genes", from_genes=True, needs_batches=False),
     "PCA": Method(target="plain:principal_axes", from_genes=True, needs_batches=False),
-    "harmony": Method(target="harmony:harmony", requires=("harmonypy",), extra="harmony"),
+    "harmony": Method(target="harmony:harmony", requires=("harmonypy",)),
     "combat": Method(target="combat:combat", requires=("scanpy",), extra="combat", from_genes=True),
     "bbknn": Method(target="bbknn:bbknn", requires=("scanpy", "bbknn"), extra="bbknn"),
     "scanorama": Method(
@@ -110,7 +110,9 @@ def method_of(name: str) -> Method:
 
 def pip_install(name: str) -> str:
     """Return the command that installs what a method needs."""
-    return f'pip install "cellweave-tasks[{method_of(name).extra}]"'
+    method = method_of(name)
+    named = f'"cellweave-tasks[{method.extra}]"' if method.extra else " ".join(method.requires)
+    return f"pip install {named}"
 
 
 def correct(name: str, cells: BatchCells) -> Corrected:
