@@ -74,6 +74,8 @@ def test_the_command_writes_it(both, tmp_path, capsys):
 
 
 def test_a_modality_by_another_name_is_told_how_to_be_renamed(tmp_path, capsys):
+    for package in ("cellweave_rna", "cellweave_protein"):
+        pytest.importorskip(package, reason="the core prepares nothing by itself")
     raw = cellweave.datasets.simulate(n_cells=60, modalities=("rna", "prot"), seed=0)
     raw.mod["adt"] = raw.mod.pop("prot")
     raw.update()
