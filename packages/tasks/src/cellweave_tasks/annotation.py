@@ -302,33 +302,43 @@ class AnnotationTask:
     ) -> list[Score]:
         said = self._said(trained, features)
         is_novel = ~np.isin(truth, trained.classifier.classes)
-        known = ~is_novel
-        items = []
-        if known.any():
-            items = classification_scores(
-                truth[known],
-                said.label[known],
-                said.confidence[known],
-                method=name,
-                seed=self.seed,
-                ontology=ontology,
-                ids=self.label_ids,
-            )
-            wrongly = float(said.unknown[known].mean())
-            items.append(
-                Score(
-                    metric="false_unknown",
-                    value=wrongly,
-                    method=name,
-                    higher_is_better=False,
-                    best=0.0,
-                    seed=self.seed,
-                    note="share of cells of known types that are called unknown",
-                )
-            )
+        known = self._scores_of_known(said, truth, ~is_novel, name, ontology)
+        return [*known, *self._scores_of_novel(said, is_novel, name)]
+
+    def _scores_of_known(
+        self,
+        said: _Said,
+        truth: np.ndarray,
+        known: np.ndarray,
+        name: str,
+        ontology: Ontology | None,
+    ) -> list[Score]:
+        if not known.any():
+            return []
+        items = classification_scores(
+            truth[known],
+            said.label[known],
+            said.confidence[known],
+            method=name,
+            seed=self.seed,
+            ontology=ontology,
+            ids=self.label_ids,
+        )
+        wrongly = Score(
+            metric="false_unknown",
+            value=float(said.unknown[known].mean()),
+            method=name,
+            higher_is_better=False,
+            best=0.0,
+            seed=self.seed,
+            note="share of cells of known types that are called unknown",
+        )
+        return [*items, wrongly]
+
+    def _scores_of_novel(self, said: _Said, is_novel: np.ndarray, name: str) -> list[Score]:
         auroc = novelty_auroc(is_novel, said.novelty)
         note = "" if auroc is not None else "no type of the test is unknown to training"
-        items.append(
+        items = [
             Score(
                 metric="novel_auroc",
                 value=auroc,
@@ -338,7 +348,7 @@ class AnnotationTask:
                 seed=self.seed,
                 note=note,
             )
-        )
+        ]
         if is_novel.any():
             caught = float(said.unknown[is_novel].mean())
             items.append(

@@ -16,7 +16,6 @@ import numpy as np
 
 from cellweave.errors import ConfigError, DataError, closest, one_of
 from cellweave.records import Score, Scores
-from cellweave_tasks.features import as_dense
 from cellweave_tasks.perturbation_data import Unit, cells_of
 from cellweave_tasks.perturbation_graph import correlations
 from cellweave_tasks.perturbation_similarity import likeness
@@ -125,7 +124,7 @@ def _units(adata: AnnData, task: PerturbationTask) -> dict[Unit, np.ndarray]:
 
 def _vectors(train: AnnData) -> tuple[np.ndarray, np.ndarray]:
     names = np.asarray(train.var_names, dtype=str)
-    return names, correlations(as_dense(train.X)) + np.eye(len(names))
+    return names, correlations(train.X) + np.eye(len(names))
 
 
 def _refuse_shared(*parts: dict[Unit, np.ndarray]) -> None:

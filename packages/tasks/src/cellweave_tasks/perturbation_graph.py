@@ -77,7 +77,7 @@ def coexpression_graph(
     variance = np.asarray(squares.mean(axis=0)).ravel() - mean**2
     variance[np.isin(names, keep)] = np.inf
     columns = np.sort(np.argsort(-variance, kind="stable")[:_MOST_GENES])
-    strength = np.abs(correlations(as_dense(some[:, columns])))
+    strength = np.abs(correlations(some[:, columns]))
     strength[strength < threshold] = 0
     return GeneGraph(names=names[columns], step=_normalised(_strongest(strength)))
 
@@ -99,13 +99,21 @@ def gene_set_graph(sets: GeneSets, *, threshold: float = 0.1) -> GeneGraph:
     return GeneGraph(names=sets.genes[used], step=_normalised(sp.vstack(blocks).tocsr()))
 
 
-def correlations(values: np.ndarray) -> np.ndarray:
-    """Return the Pearson correlations of columns, 0 on the diagonal and for constant columns."""
-    centred = np.asarray(values, dtype=np.float64)
-    centred = centred - centred.mean(axis=0)
-    size = np.sqrt((centred**2).sum(axis=0))
-    scaled = np.divide(centred, size, out=np.zeros_like(centred), where=size > 1e-12)
-    found: np.ndarray = scaled.T @ scaled
+def correlations(values: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    """Return the Pearson correlations of columns, 0 on the diagonal and for constant columns.
+
+    Cells are centred and made dense some at a time: memory is that of the result.
+    """
+    mean = np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
+    products = np.zeros((len(mean), len(mean)))
+    for start in range(0, values.shape[0], _ROWS_AT_ONCE):
+        centred = as_dense(values[start : start + _ROWS_AT_ONCE]) - mean
+        products += centred.T @ centred
+    size = np.sqrt(np.diag(products))
+    # The mean of a constant column is its value up to rounding.
+    rounding = 1e-12 + 1e-10 * np.sqrt(values.shape[0]) * np.abs(mean)
+    inverse = np.divide(1.0, size, out=np.zeros_like(size), where=size > rounding)
+    found: np.ndarray = products * inverse * inverse[:, None]
     np.fill_diagonal(found, 0.0)
     return found
 

@@ -16,7 +16,6 @@ import numpy as np
 
 from cellweave.errors import DataError
 from cellweave.records import Score, Scores
-from cellweave_tasks.features import as_dense
 from cellweave_tasks.perturbation_data import Unit, cells_of
 from cellweave_tasks.perturbation_graph import correlations
 
@@ -115,8 +114,7 @@ def _most_like_first(
     if not len(columns):
         msg = f"No perturbed gene, e.g. {genes[0]!r}, was measured: likeness cannot be told."
         raise DataError(msg)
-    some = train[:, columns].X
-    vectors = correlations(as_dense(some)) + np.eye(len(columns))
+    vectors = correlations(train[:, columns].X) + np.eye(len(columns))
     found = likeness(list(training), list(asked), names[columns], vectors)
     order = np.argsort(-np.nan_to_num(found, nan=-2.0), kind="stable")
     return [list(training)[i] for i in order]

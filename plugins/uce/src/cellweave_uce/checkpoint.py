@@ -7,6 +7,7 @@ for species that the authors did not have.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -113,7 +114,7 @@ def read_uce(
     )
     tensors[VECTORS] = tensors[VECTORS][torch.from_numpy(genome.rows)]
     tensors["pos_encoder.pe"] = tensors["pos_encoder.pe"].flatten(0, 1)
-    config = UceConfig.from_dict({**config.to_dict(), "n_ids": len(genome.rows)})
+    config = replace(config, n_ids=len(genome.rows))
     tokenizer = UceTokenizer.from_genome(
         genome.genes, genome.codes, genome.chromosomes, max_length=config.n_places
     )
@@ -121,7 +122,7 @@ def read_uce(
     report = fill(network, tensors, source=weights, rename=renamed_by(_NAMES))
     return ReadModel(
         config=config,
-        network=network.eval(),
+        network=network,
         tokenizer=tokenizer,
         report=report,
         container=f"{checkpoint.container}, rows of {name}",
