@@ -104,7 +104,8 @@ def correlations(values: np.ndarray | sp.csr_matrix) -> np.ndarray:
 
     Cells are centred and made dense some at a time: memory is that of the result.
     """
-    mean = np.asarray(values.mean(axis=0, dtype=np.float64)).ravel()
+    # Not `mean`: that of a sparse matrix of float32 is one of float32, whatever is asked for.
+    mean = np.asarray(values.sum(axis=0, dtype=np.float64)).ravel() / values.shape[0]
     products = np.zeros((len(mean), len(mean)))
     for start in range(0, values.shape[0], _ROWS_AT_ONCE):
         centred = as_dense(values[start : start + _ROWS_AT_ONCE]) - mean
