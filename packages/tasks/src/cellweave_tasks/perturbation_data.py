@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import DataError, closest, one_of
+from cellweave.kernels.columns import column_means
 from cellweave_tasks.features import column_of
 
 if TYPE_CHECKING:
@@ -108,14 +109,12 @@ def require_control(cells: Cells, control: str) -> None:
 
 def mean_of(values: np.ndarray | sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
     """Return the mean of some rows in double precision."""
-    return np.asarray(values[rows].mean(axis=0, dtype=np.float64)).ravel()
+    return column_means(values[rows])
 
 
 def noise_of(values: np.ndarray | sp.csr_matrix, rows: np.ndarray) -> float:
     """Return the sampling variance of the mean of some rows, mean over features."""
     some = values[rows]
     squares: Any = some.multiply(some) if isinstance(some, sp.csr_matrix) else np.square(some)
-    variance = (
-        np.asarray(squares.mean(axis=0, dtype=np.float64)).ravel() - mean_of(values, rows) ** 2
-    )
+    variance = column_means(squares) - mean_of(values, rows) ** 2
     return float(np.maximum(variance, 0.0).mean() / max(len(rows) - 1, 1))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from cellweave.kernels.columns import column_means
 from cellweave_tasks.features import as_dense
 from cellweave_tasks.gene_sets import GeneSets
 
@@ -73,8 +74,7 @@ def coexpression_graph(
     rows = np.sort(rng.choice(n, _MOST_CELLS, replace=False)) if n > _MOST_CELLS else slice(None)
     some = values[rows]
     squares = some.multiply(some) if sp.issparse(some) else np.square(some)
-    mean = np.asarray(some.mean(axis=0)).ravel()
-    variance = np.asarray(squares.mean(axis=0)).ravel() - mean**2
+    variance = column_means(squares) - column_means(some) ** 2
     variance[np.isin(names, keep)] = np.inf
     columns = np.sort(np.argsort(-variance, kind="stable")[:_MOST_GENES])
     strength = np.abs(correlations(some[:, columns]))
@@ -104,8 +104,7 @@ def correlations(values: np.ndarray | sp.csr_matrix) -> np.ndarray:
 
     Cells are centred and made dense some at a time: memory is that of the result.
     """
-    # Not `mean`: that of a sparse matrix of float32 is one of float32, whatever is asked for.
-    mean = np.asarray(values.sum(axis=0, dtype=np.float64)).ravel() / values.shape[0]
+    mean = column_means(values)
     products = np.zeros((len(mean), len(mean)))
     for start in range(0, values.shape[0], _ROWS_AT_ONCE):
         centred = as_dense(values[start : start + _ROWS_AT_ONCE]) - mean

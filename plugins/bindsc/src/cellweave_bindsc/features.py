@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from cellweave.kernels.columns import column_means
+
 __all__ = ["correlation_with", "imputed"]
 
 
@@ -38,11 +40,10 @@ def imputed(values: Any, target_scores: np.ndarray, source_scores: np.ndarray) -
 def _moments(values: Any) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(values, sp.spmatrix | sp.sparray):
         matrix: Any = values
-        mean = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
-        square = np.asarray(matrix.power(2).mean(axis=0, dtype=np.float64)).ravel()
+        square = column_means(matrix.power(2))
     else:
-        mean = values.mean(axis=0, dtype=np.float64)
         square = np.einsum("ij,ij->j", values, values, dtype=np.float64) / len(values)
+    mean = column_means(values)
     return mean, np.sqrt(np.maximum(square - mean**2, 0))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError
+from cellweave.kernels.columns import column_means
 from cellweave.linking.assemble import build_links, take_parameters
 from cellweave.preparing.raw import raw_values
 
@@ -112,8 +113,8 @@ def _strongest(
 
 
 def _moments(matrix: sp.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.asarray(matrix.mean(axis=0, dtype=np.float64)).ravel()
-    square = np.asarray(matrix.power(2).mean(axis=0, dtype=np.float64)).ravel()
+    mean = column_means(matrix)
+    square = column_means(matrix.power(2))
     variance = square - mean**2
     # What is left of a constant by rounding is not variation.
     return mean, np.sqrt(np.where(variance > 1e-6 * square, variance, 0))
