@@ -1,12 +1,16 @@
 """Published families are trained further by the engine, from the command line's own function."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import cellweave
+from cellweave.errors import LicenceNotice
 from cellweave_cellplm import CellplmModel
 from cellweave_geneformer import GeneformerModel
 from cellweave_nn.adapt.finetune import FinetuneConfig, finetune
+from cellweave_nn.models.trainable import trainable_model
 from cellweave_nn.training.settings import TrainingSettings
 from cellweave_scfoundation import ScfoundationModel
 from cellweave_scgpt import ScgptModel
@@ -91,3 +95,17 @@ def test_parts_of_a_family_are_trained(cells, tmp_path, mode, monkeypatch):
     assert all(expected(name) for name in moved)
     assert bool(moved) == (mode != "probe")
     assert done.trainable < sum(p.numel() for p in base.network.parameters()) / 2
+
+
+def test_the_licence_of_weights_goes_with_what_was_made_of_them(cells, tmp_path):
+    family = ScfoundationModel.untrained(
+        cells, hidden=64, decoder_width=16, decoder_depth=1, decoder_heads=2, **SMALL
+    )
+    family.config = replace(family.config, licence="research only")
+    family.network.config = family.config
+    family.save(tmp_path / "published")
+    with pytest.warns(LicenceNotice):
+        base = trainable_model(tmp_path / "published")
+    base.save(tmp_path / "ours")
+    with pytest.warns(LicenceNotice):
+        cellweave.load(tmp_path / "ours")

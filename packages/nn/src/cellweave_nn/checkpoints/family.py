@@ -140,7 +140,7 @@ class FamilyModel:
         path = Path(path)
         if is_published_folder(path, cls.family):
             return cls._load_saved(path)
-        cls._notify(licensed=True)
+        cls.notify(licensed=True)
         read = cls._read(path, **companions)
         return cls(
             config=read.config,
@@ -151,7 +151,8 @@ class FamilyModel:
         )
 
     @classmethod
-    def _notify(cls, *, licensed: bool) -> None:
+    def notify(cls, *, licensed: bool) -> None:
+        """Say what a user must know of the weights, where a licence comes with them."""
         if cls.notice and licensed:
             warnings.warn(cls.notice, LicenceNotice, stacklevel=3)
 
@@ -174,7 +175,7 @@ class FamilyModel:
     @classmethod
     def _load_saved(cls, path: Path) -> Self:
         content = read_published(path, cls.family)
-        cls._notify(licensed=bool(content.config.get("licence")))
+        cls.notify(licensed=bool(content.config.get("licence")))
         config = cls.config_type.from_dict(content.config)
         network = cls.network_type(config)
         return cls(

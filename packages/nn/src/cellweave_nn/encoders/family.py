@@ -41,6 +41,7 @@ class FamilyEncoder(nn.Module):
     @classmethod
     def from_parameters(cls, family: type[FamilyModel], parameters: Mapping[str, Any]) -> Self:
         """Build the network with random weights from :attr:`config`."""
+        family.notify(licensed=bool(parameters["settings"].get("licence")))
         settings = family.config_type.from_dict(parameters["settings"])
         return cls(family, family.network_type(settings))
 
