@@ -140,9 +140,14 @@ class GeneformerModel(FamilyModel):
         self, adata: AnnData, *, batch_size: int = 32, device: str = "cpu", layer: int = -1
     ) -> Embedding:
         """Return each gene's mean state over the cells that have it (the authors' "gene" mode)."""
-        values, names = self._mean_by_gene(adata, batch_size=batch_size, device=device, layer=layer)
-        provenance = self._provenance(**self._how("gene", layer))
-        return Embedding(values=values, names=names, provenance=provenance)
+        return self._mean_by_gene(
+            adata,
+            batch_size=batch_size,
+            device=device,
+            layer=layer,
+            pooling="gene",
+            vocabulary=self.tokenizer.version,
+        )
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu"

@@ -158,12 +158,7 @@ class GenemambaModel(FamilyModel):
 
     def gene_embeddings(self, *, device: str = "cpu") -> Embedding:
         """Return the rows of the embedding, the same for all data (the authors' way)."""
-        table = self.tokenizer.table
-        ids = torch.from_numpy(table.ids.astype(np.int64)).to(device)
-        with torch.inference_mode():
-            values = self.network.to(device).ids(ids).float().cpu().numpy()
-        provenance = self._provenance(what="genes")
-        return Embedding(values=values, names=table.features, provenance=provenance)
+        return self._rows_of_genes(self.network.ids, device)
 
     def contextual_gene_embeddings(
         self,
@@ -175,15 +170,14 @@ class GenemambaModel(FamilyModel):
         unexpressed: Unexpressed = "drop",
     ) -> Embedding:
         """Return each gene's mean state over the cells that have it."""
-        values, names = self._mean_by_gene(
+        return self._mean_by_gene(
             adata,
             batch_size=batch_size,
             device=device,
             layer=layer,
             encode=self._with(unexpressed).encode,
+            what="genes in context",
         )
-        provenance = self._provenance(what="genes in context", layer=layer)
-        return Embedding(values=values, names=names, provenance=provenance)
 
     def predict(
         self,

@@ -172,15 +172,15 @@ class NicheformerModel(FamilyModel):
         **context: Any,
     ) -> Embedding:
         """Return each gene's mean state over the cells that have it."""
-        values, names = self._mean_by_gene(
+        return self._mean_by_gene(
             adata,
             batch_size=batch_size,
             device=device,
             layer=layer,
             encode=self._with(context).encode,
+            what="genes",
+            **context,
         )
-        provenance = self._provenance(what="genes", layer=layer, **context)
-        return Embedding(values=values, names=names, provenance=provenance)
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu", **context: Any

@@ -158,11 +158,13 @@ class ScbertModel(FamilyModel):
         self, adata: AnnData, *, batch_size: int = 32, device: str = "cpu", layer: int = 0
     ) -> Embedding:
         """Return each gene's mean state over the cells, zeros among its bins."""
-        values, names = self._mean_by_gene(
-            adata, batch_size=self._cells(batch_size), device=device, layer=layer
+        return self._mean_by_gene(
+            adata,
+            batch_size=self._cells(batch_size),
+            device=device,
+            layer=layer,
+            what="genes in context",
         )
-        provenance = self._provenance(what="genes in context", layer=layer)
-        return Embedding(values=values, names=names, provenance=provenance)
 
     def attention(self, adata: AnnData, *, batch_size: int = 32, device: str = "cpu") -> Embedding:
         """Return the attention that each gene gets from its cell, ``(n_cells, n_genes)``.

@@ -162,12 +162,7 @@ class ScgptModel(FamilyModel):
 
     def gene_embeddings(self, *, device: str = "cpu") -> Embedding:
         """Return the rows of the gene encoder, the same for all data (the authors' way)."""
-        table = self.tokenizer.table
-        ids = torch.from_numpy(table.ids.astype(np.int64)).to(device)
-        with torch.inference_mode():
-            values = self.network.to(device).genes(ids).float().cpu().numpy()
-        provenance = self._provenance(what="genes")
-        return Embedding(values=values, names=table.features, provenance=provenance)
+        return self._rows_of_genes(self.network.genes, device)
 
     def contextual_gene_embeddings(
         self,
@@ -179,15 +174,14 @@ class ScgptModel(FamilyModel):
         domain_key: str | None = None,
     ) -> Embedding:
         """Return each gene's mean state over the cells that have it."""
-        values, names = self._mean_by_gene(
+        return self._mean_by_gene(
             adata,
             batch_size=batch_size,
             device=device,
             layer=layer,
             encode=self._encoder(domain_key),
+            what="genes in context",
         )
-        provenance = self._provenance(what="genes in context", layer=layer)
-        return Embedding(values=values, names=names, provenance=provenance)
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu", domain_key: str | None = None

@@ -224,15 +224,14 @@ class ScmulanModel(FamilyModel):
         normalised: bool = False,
     ) -> Embedding:
         """Return each gene's mean state over the cells that express it."""
-        values, names = self._mean_by_gene(
+        return self._mean_by_gene(
             adata,
             batch_size=batch_size,
             device=device,
             layer=layer,
             encode=self._tokenizer_for(normalised).encode,
+            what="genes in context",
         )
-        provenance = self._provenance(what="genes in context", layer=layer)
-        return Embedding(values=values, names=names, provenance=provenance)
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu", normalised: bool = False

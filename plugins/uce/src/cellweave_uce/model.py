@@ -182,9 +182,9 @@ class UceModel(FamilyModel):
         self, adata: AnnData, *, batch_size: int = 25, device: str = "cpu", layer: int = 0
     ) -> Embedding:
         """Return each gene's mean state over the times it was drawn."""
-        values, names = self._mean_by_gene(adata, batch_size=batch_size, device=device, layer=layer)
-        provenance = self._provenance(what="genes in context", layer=layer)
-        return Embedding(values=values, names=names, provenance=provenance)
+        return self._mean_by_gene(
+            adata, batch_size=batch_size, device=device, layer=layer, what="genes in context"
+        )
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu"

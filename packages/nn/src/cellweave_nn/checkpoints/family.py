@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from torch import nn
 
 from cellweave.errors import ConfigError, LicenceNotice
 from cellweave.records import Embedding, Provenance
@@ -252,8 +253,9 @@ class FamilyModel:
         device: str,
         layer: int,
         encode: Encode | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return each gene's mean state over the cells that have it, and the genes' names."""
+        **parameters: Any,
+    ) -> Embedding:
+        """Return each gene's mean state over the cells that have it."""
         n_ids, depth = self.config.n_ids, self._depth(layer)
         sums, counts = np.zeros((n_ids, self.config.width)), np.zeros(n_ids)
         for tokens in self._blocks_of_tokens(adata, batch_size, encode):
@@ -265,7 +267,20 @@ class FamilyModel:
         table = self.tokenizer.table
         seen = counts[table.ids] > 0
         ids = table.ids[seen]
-        return (sums[ids] / counts[ids, None]).astype(np.float32), table.features[seen]
+        return Embedding(
+            values=(sums[ids] / counts[ids, None]).astype(np.float32),
+            names=table.features[seen],
+            provenance=self._provenance(layer=layer, **parameters),
+        )
+
+    def _rows_of_genes(self, rows: nn.Module, device: str) -> Embedding:
+        """Return what the ids of genes alone become, the same for all data."""
+        table = self.tokenizer.table
+        ids = torch.from_numpy(table.ids.astype(np.int64)).to(device)
+        with torch.inference_mode():
+            values = rows.to(device)(ids).float().cpu().numpy()
+        provenance = self._provenance(what="genes")
+        return Embedding(values=values, names=table.features, provenance=provenance)
 
     def _attention(
         self, adata: AnnData, device: str, encode: Encode | None = None
