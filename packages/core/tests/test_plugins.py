@@ -6,14 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+from anndata import AnnData
 
 from cellweave.errors import PluginConflictError, PluginLoadError, UnknownComponentError
 from cellweave.hookspecs import hookimpl
+from cellweave.linking import link_by_identity
 from cellweave.plugins import PluginManager
+from cellweave.records import LinkRequest
 from cellweave.records.component import ComponentKind, ComponentSpec
 
 HEAD = """
@@ -221,3 +226,32 @@ def test_wrong_hook_arguments_refuse_the_plugin():
 def test_names_that_could_not_be_used_are_refused(name):
     with pytest.raises(PluginLoadError, match="is not valid"):
         spec(name)
+
+
+def test_plugins_are_asked_about_kinds_and_answers_keep_the_names():
+    asked = []
+
+    @hookimpl
+    def cellweave_link_features(request):
+        asked.append((request.source, request.target))
+        return link_by_identity(request) if request.source != request.target else None
+
+    @hookimpl
+    def cellweave_modalities():
+        yield ComponentSpec(name="rna", target="nowhere:Thing", summary="A modality.")
+
+    own = module(
+        "rna",
+        cellweave_link_features=cellweave_link_features,
+        cellweave_modalities=cellweave_modalities,
+    )
+    manager = PluginManager.of(rna=own)
+    cells = AnnData(np.ones((2, 2), dtype=np.float32))
+    request = LinkRequest(source="rna2", target="other", source_data=cells, target_data=cells)
+    links = manager.link_features(request)
+    assert asked == [("rna", "other")]
+    assert (links.source, links.target) == ("rna2", "other")
+    twins = replace(request, source="rna", target="rna_spleen")
+    manager.link_features(twins)
+    assert asked[-1] == ("rna", "rna_spleen")
+    assert [manager.modality_kind(k) for k in ("rna", "rna.2", "rnaseq")] == ["rna", "rna", None]

@@ -14,7 +14,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import pluggy
 
 from cellweave.errors import CellweaveError, closest
 from cellweave.hookspecs import API_VERSION, ENTRY_POINT_GROUP, PROJECT, PluginSpecs
+from cellweave.keys import kind_of_key
 from cellweave.records.component import ComponentKind, ComponentSpec
 from cellweave.registry import Component, Registry, conflict_text
 
@@ -134,9 +135,27 @@ class PluginManager:
         return answer if isinstance(answer, str) else None
 
     def link_features(self, request: LinkRequest) -> FeatureLinks | None:
-        """Ask the plugins to link two modalities; ``None`` when none knows both."""
-        answer: FeatureLinks | None = self._ask("cellweave_link_features", request)
-        return answer
+        """Ask the plugins to link two modalities; ``None`` when none knows both.
+
+        Plugins are asked about kinds: of ``rna2`` and ``atac`` as of ``rna`` and ``atac``. Two
+        sets of one kind keep their names: which is which must stay clear.
+        """
+        source, target = self.modality_kind(request.source), self.modality_kind(request.target)
+        asked = request
+        if source != target:
+            asked = replace(
+                request, source=source or request.source, target=target or request.target
+            )
+        answer: FeatureLinks | None = self._ask("cellweave_link_features", asked)
+        if answer is None or asked is request:
+            return answer
+        return replace(answer, source=request.source, target=request.target)
+
+    def modality_kind(self, key: str) -> str | None:
+        """Return which installed modality ``key`` names: ``"rna"`` for ``"rna2"``."""
+        registry = self.registry(ComponentKind.MODALITY)
+        known = {m for c in registry.components.values() for m in (c.spec.name, *c.spec.modalities)}
+        return kind_of_key(key, known)
 
     def _ask(self, hook: str, argument: Any) -> Any:
         """Return the first answer, last registered first; a plugin that raises is passed over.

@@ -164,6 +164,16 @@ def test_cells_of_unknown_type_sit_out():
     assert whole(ClusterAgreement(), holes) == pytest.approx(1.0)
 
 
+def test_types_that_are_named_differently_are_not_scored_as_wrong():
+    data = planted(noise=0.0)
+    renamed = {
+        "rna": data.labels["rna"],
+        "prot": np.char.add("x ", data.labels["prot"].astype(str)),
+    }
+    with pytest.raises(DataError, match=r"share no type: 'prot' has 'x .*Name the types alike"):
+        LabelTransfer().compute(MetricInput(embeddings=data.embeddings, labels=renamed))
+
+
 def test_clusters_extremes_and_no_global_state():
     state = random.getstate()
     good = {s.metric: s.value for s in ClusterAgreement().compute(planted())}

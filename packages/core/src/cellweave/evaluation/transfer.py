@@ -103,28 +103,48 @@ class LabelTransfer:
     def _all(self, data: MetricInput, k: int) -> tuple[dict[str, Transferred], str]:
         labels = data.labels or {}
         modalities = sorted(m for m in data.embeddings if m in labels)
-        if len(modalities) < 2:
-            msg = "labels are known in fewer than two modalities"
-            raise DataError(msg)
         found, note = {}, ""
         rng = np.random.default_rng(data.seed)
-        for source in modalities:
-            for target in modalities:
-                if source == target:
-                    continue
-                rows = np.arange(len(data.embeddings[target]))
-                if len(rows) > self.max_queries:
-                    rows = np.sort(rng.choice(rows, self.max_queries, replace=False))
-                    note = f"at most {self.max_queries} cells asked per direction, drawn at random"
-                found[f"{source}->{target}"] = transfer(
-                    data.embeddings[source],
-                    labels[source],
-                    data.embeddings[target][rows],
-                    np.asarray(labels[target], dtype=object)[rows],
-                    k=k,
-                    seed=data.seed,
-                )
+        for source, target in _speaking_alike(modalities, labels):
+            rows = np.arange(len(data.embeddings[target]))
+            if len(rows) > self.max_queries:
+                rows = np.sort(rng.choice(rows, self.max_queries, replace=False))
+                note = f"at most {self.max_queries} cells asked per direction, drawn at random"
+            found[f"{source}->{target}"] = transfer(
+                data.embeddings[source],
+                labels[source],
+                data.embeddings[target][rows],
+                np.asarray(labels[target], dtype=object)[rows],
+                k=k,
+                seed=data.seed,
+            )
         return found, note
+
+
+def _speaking_alike(
+    modalities: Sequence[str], labels: Mapping[str, np.ndarray]
+) -> list[tuple[str, str]]:
+    """Return the directions whose two sides have a type in common; none is an error.
+
+    Where types are named differently every transfer would count as wrong, however good it is.
+    """
+    types = {m: names for m in modalities if (names := _types(labels[m]))}
+    if len(types) < 2:
+        msg = "labels are known in fewer than two modalities"
+        raise DataError(msg)
+    pairs = [(a, b) for a in types for b in types if a != b and types[a] & types[b]]
+    if not pairs:
+        a, b = list(types)[:2]
+        msg = (
+            f"the modalities share no type: {a!r} has {min(types[a])!r}, {b!r} has "
+            f"{min(types[b])!r}. Name the types alike to score the transfer"
+        )
+        raise DataError(msg)
+    return pairs
+
+
+def _types(labels: np.ndarray) -> set[str]:
+    return {str(name) for name in np.asarray(labels, dtype=object)[is_known(labels)]}
 
 
 def _scores(

@@ -16,7 +16,14 @@ from cellweave.kernels.counter_random import cell_keys
 from cellweave.kernels.ragged import close_gaps
 from cellweave.records import ComponentState, Provenance, Tokens, Vocabulary
 from cellweave.tokenizing.frame import Frame, frame_of
-from cellweave.tokenizing.rows import Rows, csr_of, feature_names, places_of, rows_of
+from cellweave.tokenizing.rows import (
+    PlaceMemo,
+    Rows,
+    csr_of,
+    feature_names,
+    places_of,
+    rows_of,
+)
 from cellweave.tokenizing.table import TokenTable, table_from_names
 
 if TYPE_CHECKING:
@@ -81,6 +88,7 @@ class SparseTokenizer:
     seed: int = 0
     _table: TokenTable | None = field(default=None, init=False, repr=False)
     _learning: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+    memo: PlaceMemo = field(default_factory=PlaceMemo, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the arguments; all problems at once."""

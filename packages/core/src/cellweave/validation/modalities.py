@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cellweave.keys import kind_of_key
 from cellweave.validation.names import NameSummary
 from cellweave.validation.values import ValueSummary
 
@@ -25,7 +26,8 @@ _INTERVAL_COLUMNS = ({"chrom", "chromStart", "chromEnd"}, {"chrom", "start", "en
 
 def canonical_modality(key: str) -> str | None:
     """Give the modality that a MuData key stands for; ``None`` for a third party's."""
-    return _BY_ALIAS.get(key.lower())
+    kind = kind_of_key(key.lower(), _BY_ALIAS)
+    return None if kind is None else _BY_ALIAS[kind]
 
 
 def speaks_for(adata: AnnData, names: NameSummary, values: ValueSummary) -> str | None:

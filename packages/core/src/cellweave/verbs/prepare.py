@@ -79,10 +79,11 @@ def is_prepared(adata: AnnData) -> bool:
 
 
 def modality_of(name: str) -> Modality:
-    """Return the modality component whose ``name`` is ``name``, by key or by plugin."""
+    """Return the modality component of the key ``name``, which may have a suffix (``rna2``)."""
     registry = get_plugin_manager().registry(ComponentKind.MODALITY)
+    kind = get_plugin_manager().modality_kind(name)
     for component in registry.components.values():
-        if name == component.spec.name or name in component.spec.modalities:
+        if kind == component.spec.name or kind in component.spec.modalities:
             modality: Modality = component.load()()
             return modality
     bring = KNOWN_DISTRIBUTIONS.get(name)
