@@ -74,3 +74,21 @@ def test_log2_and_uniform_bins():
     assert np.array_equal(bins, np.minimum(np.floor(np.log2(1 + values)), 5))
     uniform_bins(*cells, np.ones(1), 0.0, False, 10, np.array([0]), ids, bins)
     assert np.array_equal(bins, np.digitize(values, np.linspace(0, 100, 11), right=True))
+
+
+def test_few_and_many_distinct_values_share_a_kernel_and_leave_nothing_behind():
+    rng = np.random.default_rng(3)
+    few = rng.choice(np.log1p(np.arange(1, 90) * 1.7), 900)
+    many = rng.lognormal(0, 1, 5000)  # more distinct values than the hash table takes
+    rows = [v.astype("f4") for v in (few, many, rng.integers(1, 50, 300), few[::-1], many[:40])]
+    ends = np.cumsum([0, *map(len, rows)])
+    columns = np.concatenate([np.arange(len(r), dtype=np.uint32) for r in rows])
+    ids, bins = np.empty(ends[-1], np.int32), np.empty(ends[-1], np.float32)
+    for ties, bound in ((1, 0), (2, 1)):
+        quantile_bins(
+            ends, columns, np.concatenate(rows), np.arange(5000, dtype=np.int32), np.ones(5), 0.0,
+            False, 51, ties, np.zeros(5, np.uint64), ends[:-1], ids, bins,
+        )  # fmt: skip
+        for i, row in enumerate(rows):
+            expected = np.maximum(admissible(row, 51)[bound], 1)
+            assert np.array_equal(bins[ends[i] : ends[i + 1]], expected)

@@ -3,8 +3,8 @@
 Quantile bins follow ``numpy.quantile(v, linspace(0, 1, n_bins - 1))`` over a cell's non-zero
 values (linear interpolation, upper half computed from the right, in float64 from float32 values),
 then two-sided digitising: a value that several edges equal falls into any of their bins.
-Small whole counts need no sort: their histogram gives every order statistic, and one look-up
-table a cell gives every bin.
+The distinct values of a cell and how often each occurs give every order statistic, and one bin a
+distinct value, looked up, gives every entry's.
 """
 
 # Numba compiles a kernel for the arrays it is given: annotations would not be read.
@@ -16,11 +16,9 @@ import numpy as np
 from numba import njit
 
 from cellweave.kernels.counter_random import short_mix
+from cellweave.kernels.levels import SLOTS, TABLES, levels_of, sorted_levels
 
-__all__ = ["log2_bins", "quantile_bins", "quantile_edges", "uniform_bins"]
-
-_LARGEST_COUNT = 4096
-_TABLES = 4  # equal counts that follow each other are counted apart: none waits for another
+__all__ = ["log2_bins", "quantile_bins", "uniform_bins"]
 
 
 def quantile_bins(
@@ -64,28 +62,28 @@ def _quantile_bins(  # type: ignore[no-untyped-def]
     longest = 0
     for i in range(len(keys)):
         longest = max(longest, starts[i + 1] - starts[i])
-    values, counts = np.empty(longest, dtype=np.float32), np.empty(longest, dtype=np.int32)
-    histogram = np.zeros((_LARGEST_COUNT, _TABLES), dtype=np.int32)
-    level = np.empty(_LARGEST_COUNT, dtype=np.float32)
-    step, ends = np.empty(_LARGEST_COUNT, dtype=np.int32), np.empty(_LARGEST_COUNT, dtype=np.int64)
-    choices, words = np.empty(_LARGEST_COUNT, dtype=np.uint32), np.empty(longest, dtype=np.uint32)
+    values, codes = np.empty(longest, dtype=np.float32), np.empty(longest, dtype=np.uint16)
+    words = np.empty(longest, dtype=np.uint32)
+    tables = np.zeros((SLOTS, TABLES), dtype=np.uint32)
+    held, choices = np.zeros(SLOTS, dtype=np.uint32), np.empty(SLOTS, dtype=np.uint32)
+    level, step = np.empty(SLOTS, dtype=np.float32), np.empty(SLOTS, dtype=np.uint32)
+    ends = np.empty(SLOTS, dtype=np.uint32)
     for i in range(len(keys)):
         row, n = slice(indptr[i], indptr[i + 1]), starts[i + 1] - starts[i]
         ids, bins = out_ids[starts[i] : starts[i + 1]], out_bins[starts[i] : starts[i + 1]]
         kept = _kept(indices[row], data[row], tokens, run, ids, values)
         if n == 0:
             continue
-        largest = _whole_counts(kept, counts)
-        if largest < 0:
-            _scale(kept, values, totals[i], target, use_log)
-            quantile_edges(np.sort(values[:n]), n_edges, edges)
-            _digitize(values[:n], edges, ids, ties, keys[i], bins)
-            continue
-        n_levels = _levels(counts[:n], largest, histogram, step, ends)
-        _scale_levels(step[:n_levels], level, totals[i], target, use_log)
-        _edges_of_levels(level, ends, n, edges)
-        _tabulate(step[:n_levels], level, edges, ties, choices)
-        _draw(counts[:n], choices, ids, keys[i], words, bins)
+        n_levels = levels_of(kept, codes[:n], tables, held, level, step, ends)
+        if n_levels < 0:
+            _choose_by_sorting(kept, totals[i], target, use_log, edges, ties, words)
+        else:
+            _scale(level[:n_levels], totals[i], target, use_log)
+            _edges_of_levels(level, ends, n, edges)
+            _tabulate(step[:n_levels], level, edges, ties, choices)
+            for k in range(n):
+                words[k] = choices[codes[k]]
+        _draw(words[:n], ids, keys[i], bins)
 
 
 @njit(cache=True, nogil=True)
@@ -110,48 +108,26 @@ def _kept(columns, row, tokens, run, ids, values):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _whole_counts(kept, counts):  # type: ignore[no-untyped-def]
-    """Write values as counts and give the largest, or -1 where one is no small whole number."""
-    wrong, largest = False, np.int32(0)
-    for k in range(len(kept)):
-        count = np.int32(min(kept[k], np.float32(_LARGEST_COUNT)))
-        wrong |= np.float32(count) != kept[k]
-        largest = max(largest, count)
-        counts[k] = count
-    return np.int32(-1) if wrong or largest >= _LARGEST_COUNT else largest
+def _choose_by_sorting(kept, total, target, use_log, edges, ties, words):  # type: ignore[no-untyped-def]
+    """Write the choice of each entry of a cell of many distinct values."""
+    level, place = np.empty(len(kept), dtype=np.float32), np.empty(len(kept), dtype=np.uint32)
+    ends = np.empty(len(kept), dtype=np.uint32)
+    n = sorted_levels(kept, level, place, ends)
+    _scale(level[:n], total, target, use_log)
+    _edges_of_levels(level, ends, len(kept), edges)
+    step, choices = np.arange(n).astype(np.uint32), np.empty(n, dtype=np.uint32)
+    _tabulate(step, level, edges, ties, choices)
+    start = np.uint32(0)
+    for d in range(n):
+        for k in range(start, ends[d]):
+            words[place[k]] = choices[d]
+        start = ends[d]
 
 
 @njit(cache=True, nogil=True)
-def _levels(counts, largest, histogram, step, ends):  # type: ignore[no-untyped-def]
-    """Write the distinct counts and how many entries are at or below each; clear the tables."""
-    whole = len(counts) // _TABLES * _TABLES
-    for k in range(0, whole, _TABLES):
-        for t in range(_TABLES):
-            histogram[counts[k + t], t] += 1
-    for k in range(whole, len(counts)):
-        histogram[counts[k], 0] += 1
-    n, seen = 0, 0
-    for count in range(1, largest + 1):
-        found = 0
-        for t in range(_TABLES):
-            found += histogram[count, t]
-            histogram[count, t] = 0
-        seen += found
-        step[n], ends[n] = count, seen
-        n += found > 0
-    return n
-
-
-@njit(cache=True, nogil=True)
-def _scale_levels(steps, level, total, target, use_log):  # type: ignore[no-untyped-def]
-    for d in range(len(steps)):
-        level[d] = _transformed(steps[d], total, target, use_log)
-
-
-@njit(cache=True, nogil=True)
-def _scale(kept, values, total, target, use_log):  # type: ignore[no-untyped-def]
-    for k in range(len(kept)):
-        values[k] = _transformed(kept[k], total, target, use_log)
+def _scale(level, total, target, use_log):  # type: ignore[no-untyped-def]
+    for d in range(len(level)):
+        level[d] = _transformed(level[d], total, target, use_log)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -162,16 +138,6 @@ def _transformed(count, total, target, use_log):  # type: ignore[no-untyped-def]
     if use_log:
         value = np.float32(np.log1p(value))
     return value
-
-
-@njit(cache=True, nogil=True)
-def quantile_edges(values, n_edges, edges):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """Fill ``edges`` with the quantiles of sorted float32 ``values``."""
-    last = len(values) - 1
-    for e in range(n_edges):
-        at = _place_of_edge(e, n_edges, last)
-        low = int(np.floor(at))
-        edges[e] = _quantile(values[low], values[min(low + 1, last)], at - low)
 
 
 @njit(cache=True, nogil=True)
@@ -226,11 +192,9 @@ def _admissible(below, at_or_below, ties):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _draw(counts, choices, ids, key, words, bins):  # type: ignore[no-untyped-def]
-    """Look each count up, then draw: apart, because only the second fills vector lanes."""
-    for k in range(len(counts)):
-        words[k] = choices[counts[k]]
-    for k in range(len(counts)):
+def _draw(words, ids, key, bins):  # type: ignore[no-untyped-def]
+    """Draw one bin of each choice; apart from looking it up, because this fills vector lanes."""
+    for k in range(len(words)):
         bins[k] = _one_of(words[k], short_mix(key, ids[k]))
 
 
@@ -243,20 +207,10 @@ def _one_of(choice, chance):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _digitize(values, edges, ids, ties, key, bins):  # type: ignore[no-untyped-def]
-    """Bin values that are no small whole numbers by searching the edges."""
-    for k in range(len(values)):
-        value = np.float64(values[k])
-        below = np.searchsorted(edges, value, side="left")
-        at_or_below = np.searchsorted(edges, value, side="right")
-        first, many = _admissible(below, at_or_below, ties)
-        choice = np.uint32(first) | (np.uint32(many) << np.uint32(16))
-        bins[k] = _one_of(choice, short_mix(key, ids[k]))
-
-
-@njit(cache=True, nogil=True)
 def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_ids, out_bins):  # type: ignore[no-untyped-def]  # noqa: ANN201
     """Write id and ``floor(log2(1 + c · target / total))``, at most ``cap``, of kept entries."""
+    known = np.full(_LARGEST_COUNT, -1, dtype=np.int64)
+    table = np.empty(_LARGEST_COUNT, dtype=np.float32)
     for i in range(len(starts)):
         at = starts[i]
         scale = target / totals[i] if target > 0 and totals[i] > 0 else 1.0
@@ -264,13 +218,31 @@ def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_id
             token = tokens[indices[k]]
             if token >= 0 and data[k] != 0:
                 out_ids[at] = token
-                # Powers of two are compared, not logarithms taken: exact, and faster.
-                value, bin_, edge = 1.0 + data[k] * scale, 0, 2.0
-                while bin_ < cap and value >= edge:
-                    bin_ += 1
-                    edge *= 2.0
-                out_bins[at] = bin_
+                count = _small_count(data[k])
+                if count < 0:
+                    out_bins[at] = _log2_bin(data[k], scale, cap)
+                else:
+                    if known[count] != i:
+                        known[count], table[count] = i, _log2_bin(data[k], scale, cap)
+                    out_bins[at] = table[count]
                 at += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _small_count(value):  # type: ignore[no-untyped-def]
+    """Give a small whole number as an index, -1 for others."""
+    count = np.int32(min(value, np.float32(_LARGEST_COUNT)))
+    return count if count < _LARGEST_COUNT and np.float32(count) == value else np.int32(-1)
+
+
+@njit(cache=True, nogil=True)
+def _log2_bin(value, scale, cap):  # type: ignore[no-untyped-def]
+    # Powers of two are compared, not logarithms taken: exact, and faster.
+    scaled, bin_, edge = 1.0 + value * scale, 0, 2.0
+    while bin_ < cap and scaled >= edge:
+        bin_ += 1
+        edge *= 2.0
+    return bin_
 
 
 @njit(cache=True, nogil=True)
@@ -279,21 +251,37 @@ def uniform_bins(  # type: ignore[no-untyped-def]  # noqa: ANN201
     starts, out_ids, out_bins
 ):  # fmt: skip
     """Write id and bin 1 … ``n_bins`` of equal width between 0 and the largest kept value."""
+    known = np.full(_LARGEST_COUNT, -1, dtype=np.int64)
+    table = np.empty(_LARGEST_COUNT, dtype=np.float32)
     for i in range(len(starts)):
         at, largest = starts[i], np.float32(0)
         for k in range(indptr[i], indptr[i + 1]):
             if tokens[indices[k]] >= 0:
-                largest = max(largest, _transformed(data[k], totals[i], target, use_log))
-        width = np.float64(largest) / n_bins
+                largest = max(largest, data[k])
+        # Scaling and logarithm keep the order: the largest count has the largest value.
+        top = np.float64(_transformed(largest, totals[i], target, use_log))
         for k in range(indptr[i], indptr[i + 1]):
             token = tokens[indices[k]]
             if token < 0 or data[k] == 0:
                 continue
-            value = np.float64(_transformed(data[k], totals[i], target, use_log))
-            bin_ = np.int64(np.ceil(value / width))
-            # An edge belongs to the bin below it, as edges themselves round.
-            if bin_ > 1 and value <= (bin_ - 1) * width:
-                bin_ -= 1
             out_ids[at] = token
-            out_bins[at] = min(max(bin_, 1), n_bins)
+            count = _small_count(data[k])
+            if count < 0:
+                value = _transformed(data[k], totals[i], target, use_log)
+                out_bins[at] = _uniform_bin(value, top, n_bins)
+            else:
+                if known[count] != i:
+                    value = _transformed(data[k], totals[i], target, use_log)
+                    known[count], table[count] = i, _uniform_bin(value, top, n_bins)
+                out_bins[at] = table[count]
             at += 1
+
+
+@njit(cache=True, nogil=True)
+def _uniform_bin(value, top, n_bins):  # type: ignore[no-untyped-def]
+    width = top / n_bins
+    bin_ = np.int64(np.ceil(np.float64(value) / width))
+    # An edge belongs to the bin below it, as edges themselves round.
+    if bin_ > 1 and np.float64(value) <= (bin_ - 1) * width:
+        bin_ -= 1
+    return min(max(bin_, 1), n_bins)

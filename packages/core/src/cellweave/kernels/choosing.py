@@ -9,6 +9,9 @@ from cellweave.kernels.counter_random import below, uniform
 
 __all__ = ["sample_genome", "shuffle_rows", "thin_rows"]
 
+_GUIDES = 1024  # a power of two, so that its parts of the unit interval are exact
+_WEIGHTS = 256  # weights of smaller whole counts are looked up
+
 
 @njit(cache=True, nogil=True)
 def thin_rows(lengths, limits, keys):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
@@ -42,56 +45,72 @@ def shuffle_rows(indptr, indices, data, keys):  # type: ignore[no-untyped-def]  
 @njit(cache=True, nogil=True)
 def sample_genome(  # type: ignore[no-untyped-def]  # noqa: ANN201
     indptr, indices, data, tokens, chromosome_of, n_chromosomes, n_draws,  # noqa: ANN001
-    order_keys, draw_keys, chromosome_tokens, close_token, offsets, out_ids,  # noqa: ANN001
+    order_keys, draw_keys, chromosome_tokens, close_token, starts, limits, out_ids,  # noqa: ANN001
 ):  # fmt: skip
     """Draw genes by log1p(count), with replacement, and write them chromosome by chromosome.
 
-    Rows must ascend along the genome. With ``out_ids`` empty only lengths are found, and written
-    to ``offsets[i + 1]``; else ``offsets`` say where each row starts. Chromosomes come in a random
-    order; each is opened by its token and closed by ``close_token``.
+    Rows must ascend along the genome. Row ``i`` is written from ``starts[i]``, ``limits[i]`` tokens
+    at most; how many it has is returned. Chromosomes come in a random order; each is opened by its
+    token and closed by ``close_token``.
     """
     widest = 0
     for i in range(len(indptr) - 1):
         widest = max(widest, indptr[i + 1] - indptr[i])
-    cumulative, times = np.empty(widest, dtype=np.float64), np.empty(widest, dtype=np.int64)
+    cumulative, times = np.empty(widest, dtype=np.float64), np.empty(widest, dtype=np.int32)
+    guide, weights = np.empty(_GUIDES, dtype=np.int32), np.log1p(np.arange(_WEIGHTS))
     begin, drawn = np.empty(n_chromosomes, dtype=np.int64), np.empty(n_chromosomes, dtype=np.int64)
     order = np.empty(n_chromosomes, dtype=np.int64)
+    sentence = np.empty(n_draws + 2 * n_chromosomes, dtype=np.int32)
+    written = np.zeros(len(indptr) - 1, dtype=np.int64)
     for i in range(len(indptr) - 1):
         columns, values = indices[indptr[i] : indptr[i + 1]], data[indptr[i] : indptr[i + 1]]
-        total = _add_up(columns, values, tokens, cumulative)
-        length = 0
-        if total > 0:
-            _draw_genes(cumulative[: len(columns)], draw_keys[i], n_draws, times)
-            _by_chromosome(columns, chromosome_of, times, begin, drawn)
-            length = n_draws + 2 * np.sum(drawn > 0)
-        if len(out_ids) == 0:
-            offsets[i + 1] = length
-        elif length > 0:
-            _shuffled(order_keys[i], order)
-            _write_genome(
-                order, begin, drawn, times, columns, tokens, chromosome_tokens, close_token,
-                out_ids[offsets[i] : offsets[i] + length],
-            )  # fmt: skip
+        total = _add_up(columns, values, tokens, weights, cumulative)
+        if total == 0:
+            continue
+        _draw_genes(cumulative[: len(columns)], guide, draw_keys[i], n_draws, times)
+        _by_chromosome(columns, chromosome_of, times, begin, drawn)
+        _shuffled(order_keys[i], order)
+        _write_genome(
+            order, begin, drawn, times, columns, tokens, chromosome_tokens, close_token, sentence
+        )
+        written[i] = min(n_draws + 2 * np.sum(drawn > 0), limits[i])
+        out_ids[starts[i] : starts[i] + written[i]] = sentence[: written[i]]
+    return written
 
 
 @njit(cache=True, nogil=True)
-def _add_up(columns, values, tokens, cumulative):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+def _add_up(columns, values, tokens, weights, cumulative):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
     """Write running sums of the weights, and give their total."""
     total = 0.0
     for k in range(len(columns)):
-        if tokens[columns[k]] >= 0 and values[k] > 0:
-            total += np.log1p(values[k])
+        value = values[k]
+        if tokens[columns[k]] >= 0 and value > 0:
+            if value < _WEIGHTS and value == np.floor(value):
+                total += weights[np.int64(value)]
+            else:
+                total += np.log1p(np.float64(value))
         cumulative[k] = total
     return total
 
 
 @njit(cache=True, nogil=True)
-def _draw_genes(cumulative, key, n_draws, times):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    """Count how often each entry is drawn."""
+def _draw_genes(cumulative, guide, key, n_draws, times):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    """Count how often each entry is drawn: the first whose running sum is above a random number.
+
+    ``guide`` says where the search starts for each of its parts of the unit interval.
+    """
     times[: len(cumulative)] = 0
+    total, k, last = cumulative[-1], 0, len(cumulative) - 1
+    for part in range(_GUIDES):
+        while cumulative[k] <= part / _GUIDES * total:
+            k += 1
+        guide[part] = k
     for draw in range(n_draws):
-        wanted = uniform(key, draw) * cumulative[-1]
-        times[np.searchsorted(cumulative, wanted, side="right")] += 1
+        chance = uniform(key, draw)
+        k = guide[np.int64(chance * _GUIDES)]
+        while cumulative[k] <= chance * total and k < last:
+            k += 1
+        times[k] += 1
 
 
 @njit(cache=True, nogil=True)
