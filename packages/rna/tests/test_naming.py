@@ -46,3 +46,22 @@ def test_places_and_versions():
     assert found.tolist() == [2, -1, 0]
     assert without_version("ENSG00000141510.18") == "ENSG00000141510"
     assert without_version("AC1.2") == "AC1.2"
+
+
+def test_parts_of_one_data_set_are_looked_up_once():
+    made, spelt = tokenizer(), []
+
+    def spelling(name):
+        spelt.append(name)
+        return name
+
+    data = cells(GENES)
+    expected = encode_known(made, data, spelling=spelling)
+    for part in (data[:1], data[1:]):
+        encode_known(made, part, spelling=spelling)
+    assert len(spelt) == 3
+    turned = encode_known(made, data[:, ["C", "B", "A"]], spelling=spelling)
+    assert len(spelt) == 6
+    assert np.array_equal(turned.ids, expected.ids)
+    moved = cells(["x", "y", "z"], gene_name=GENES)
+    assert np.array_equal(encode_known(made, moved, spelling=spelling).ids, expected.ids)

@@ -199,9 +199,13 @@ class GeneformerTokenizer:
 
     def _places(self, adata: AnnData) -> np.ndarray:
         """Return the place of each column in the table, ``-1`` where it is no known gene."""
+        column = pd.Index(adata.var.get(_ID_COLUMN, adata.var_names))
+        asked = (column, adata.var_names)
+        if (kept := self.ranks.memo.get(asked, self.table.features)) is not None:
+            return kept
         index = pd.Index(self.table.features)
         names = self._plain_names(adata)
-        places = index.get_indexer([self.mapping.get(n, n) for n in names])
+        places = index.get_indexer([self.mapping.get(n, n) for n in names.tolist()])
         if (places < 0).all() and self.symbols:
             places = index.get_indexer([self.symbols.get(n, "") for n in map(str, adata.var_names)])
         if (places < 0).all():
@@ -212,6 +216,7 @@ class GeneformerTokenizer:
                 "var['ensembl_id'] or var_names. Map symbols with cellweave_rna.map_genes."
             )
             raise DataError(msg)
+        self.ranks.memo.keep(asked, self.table.features, places)
         return places
 
     def _plain_names(self, adata: AnnData) -> np.ndarray:

@@ -202,6 +202,7 @@ class GenemambaTokenizer:
             columns=[None, *ENSEMBL_COLUMNS, *SYMBOL_COLUMNS],
             kind="human Ensembl ids",
             spelling=spelt,
+            memo=self.ranks.memo,
         )
 
     def _appended(self, tokens: Tokens, matrix: sp.csr_matrix, places: np.ndarray) -> Tokens:

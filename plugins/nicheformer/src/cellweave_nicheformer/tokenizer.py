@@ -174,6 +174,7 @@ class NicheformerTokenizer:
             columns=columns,
             kind="human Ensembl ids",
             spelling=without_version,
+            memo=self.ranks.memo,
         )
         obs = context_of(adata, self.context, self.given)
         obs[_GROUP] = technologies_of(obs, adata, self.technology, self.technologies)

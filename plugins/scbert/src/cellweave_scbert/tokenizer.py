@@ -44,6 +44,7 @@ class ScbertTokenizer(FixedTokenizer):
 
     component: ClassVar[str] = "scbert"
     framing: ClassVar[int] = 1
+    positioned: ClassVar[bool] = False
 
     end: bool = True
 

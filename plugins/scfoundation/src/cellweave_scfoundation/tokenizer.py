@@ -198,7 +198,11 @@ class ScfoundationTokenizer:
         matrix = csr_of(adata, self.layer or (None if reads_counts else "X"))
         columns = [self.names_from] if self.names_from else [None, *SYMBOL_COLUMNS]
         places = known_places(
-            adata, self.table.features, columns=columns, kind="human gene symbols"
+            adata,
+            self.table.features,
+            columns=columns,
+            kind="human gene symbols",
+            memo=self.genes.memo,
         )
         return matrix, places
 

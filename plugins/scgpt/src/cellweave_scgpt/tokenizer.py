@@ -146,4 +146,6 @@ class ScgptTokenizer:
     def _places(self, adata: AnnData) -> np.ndarray:
         """Return the place of each column in the vocabulary; the best column of names is taken."""
         columns = [self.names_from] if self.names_from else [None, *SYMBOL_COLUMNS]
-        return known_places(adata, self.table.features, columns=columns, kind="human symbols")
+        return known_places(
+            adata, self.table.features, columns=columns, kind="human symbols", memo=self.bins.memo
+        )

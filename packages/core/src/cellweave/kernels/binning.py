@@ -20,6 +20,8 @@ from cellweave.kernels.levels import SLOTS, TABLES, levels_of, sorted_levels
 
 __all__ = ["log2_bins", "quantile_bins", "uniform_bins"]
 
+_LARGEST_COUNT = 4096  # counts below have a bin in a table of the cell
+
 
 def quantile_bins(
     indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, tokens: np.ndarray,
@@ -228,7 +230,7 @@ def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_id
                 at += 1
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _small_count(value):  # type: ignore[no-untyped-def]
     """Give a small whole number as an index, -1 for others."""
     count = np.int32(min(value, np.float32(_LARGEST_COUNT)))

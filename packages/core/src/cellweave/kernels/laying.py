@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numba import njit
 
 from cellweave.kernels.counter_random import uniform

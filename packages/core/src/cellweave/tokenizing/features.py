@@ -9,9 +9,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.kernels.choosing import thin_rows
+from cellweave.kernels.laying import lay_rows
 from cellweave.kernels.ragged import count_kept, sum_kept
-from cellweave.tokenizing.base import Body, SparseTokenizer
+from cellweave.kernels.scaling import write_scaled
+from cellweave.tokenizing.base import NO_KEYS, Body, SparseTokenizer
 from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows, totals_column
 from cellweave.tokenizing.table import TokenTable, table_from_ids
@@ -87,20 +88,11 @@ class FeatureTokenizer(SparseTokenizer):
         if frame.width == 0 and len(body.ids) == len(ids):
             body.ids, body.values = ids, values
             return body
-        kept = self._kept(rows, counts, body.lengths)
-        own = np.arange(len(kept)) - np.repeat(np.cumsum(body.lengths) - body.lengths, body.lengths)
-        at = np.repeat(body.starts, body.lengths) + own
         body.values = np.empty(len(body.ids), dtype=np.float32)
-        body.ids[at], body.values[at] = ids[kept], values[kept]
+        keys = self._keys(rows, "overflow") if self.overflow == "sample" else NO_KEYS
+        lay_rows(ids, values, counts, body.lengths, keys, body.starts, body.ids, body.values)
         frame.fill_values(body.offsets, body.values, self.start_value)
         return body
-
-    def _kept(self, rows: Rows, counts: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """Say which of all tokens stay: the first of each cell, or a sample of them."""
-        if self.overflow == "sample":
-            return thin_rows(counts, limits, self._keys(rows, "overflow"))
-        own = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        return np.flatnonzero(own < np.repeat(limits, counts))
 
     def _write(
         self,
@@ -112,6 +104,24 @@ class FeatureTokenizer(SparseTokenizer):
     ) -> None:
         """Write id and value of every known feature above zero; what a subclass must say."""
         raise NotImplementedError
+
+    def _write_scaled(
+        self,
+        rows: Rows,
+        tokens: np.ndarray,
+        starts: np.ndarray,
+        ids: np.ndarray,
+        values: np.ndarray,
+        *,
+        log1p: bool,
+    ) -> None:
+        """Write each value scaled to ``target_sum``, and logged if asked."""
+        scales = np.ones(rows.n, dtype=np.float32)
+        if self.target_sum > 0:
+            scales = (self.target_sum / self._totals(rows, tokens)).astype(np.float32)
+        write_scaled(
+            rows.indptr, rows.indices, rows.data, tokens, scales, log1p, starts, ids, values
+        )
 
     def _totals(self, rows: Rows, tokens: np.ndarray) -> np.ndarray:
         if self.total == "vocabulary":
@@ -125,9 +135,7 @@ class FeatureTokenizer(SparseTokenizer):
 
 def counted(rows: Rows, tokens: np.ndarray) -> np.ndarray:
     """Count the kept entries of each cell; nothing is looked up where all are kept."""
-    everything = len(tokens) > 0 and tokens.min() >= 0
-    # The least bit pattern is that of a stored zero, where there is one.
-    if everything and len(rows.data) and rows.data.view(np.uint32).min() > 0:
+    if rows.zero_free and len(tokens) > 0 and tokens.min() >= 0:
         return np.diff(rows.indptr)
     counts: np.ndarray = count_kept(rows.indptr, rows.indices, rows.data, tokens)
     return counts

@@ -10,7 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, closest, one_of
-from cellweave.kernels.ragged import realign_rows, row_sums, rows_ascend
+from cellweave.kernels.ragged import realign_rows, survey_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,7 @@ __all__ = [
     "places_of",
     "rows_of",
     "totals_column",
+    "unchecked_csr_of",
 ]
 
 
@@ -46,6 +47,8 @@ class Rows:
         What else is known of the cells.
     totals
         Sum of each row over *all* columns, float64.
+    zero_free
+        No zero is stored.
     """
 
     indptr: np.ndarray
@@ -55,6 +58,7 @@ class Rows:
     names: np.ndarray
     obs: pd.DataFrame
     totals: np.ndarray
+    zero_free: bool = False
 
     @property
     def n(self) -> int:
@@ -64,7 +68,9 @@ class Rows:
     def known_only(self) -> Rows:
         """Return the same cells without stored zeros and columns that have no place."""
         indptr, indices, data, places = _in_order(self.indptr, self.indices, self.data, self.places)
-        return replace(self, indptr=indptr, indices=indices, data=data, places=places)
+        return replace(
+            self, indptr=indptr, indices=indices, data=data, places=places, zero_free=True
+        )
 
     def by_column(self, values: np.ndarray, *, missing: Any) -> np.ndarray:
         """Spread one value a feature over the columns; ``missing`` where a column has none."""
@@ -89,13 +95,12 @@ class PlaceMemo:
         """Return the places kept for the same names and features; ``None`` when they differ."""
         same = self._features is features and len(names) == len(self._names)
         if same and all(a is b or a.equals(b) for a, b in zip(names, self._names)):
-            return self._places
+            return None if self._places is None else self._places.copy()
         return None
 
     def keep(self, names: Sequence[pd.Index], features: np.ndarray, places: np.ndarray) -> None:
         """Keep the places of these names."""
-        places.flags.writeable = False
-        self._names, self._features, self._places = tuple(names), features, places
+        self._names, self._features, self._places = tuple(names), features, places.copy()
 
 
 def rows_of(
@@ -105,23 +110,29 @@ def rows_of(
     names: np.ndarray,
     obs: pd.DataFrame,
     in_data_order: bool = False,
+    layer: str = "X",
 ) -> Rows:
     """Bring CSR rows into the order of the table; nothing is copied when they are in it.
 
-    ``places`` (one a column) says where each column stands in the table, ``-1``: nowhere.
+    ``places`` (one a column) says where each column stands in the table, ``-1``: nowhere. Values
+    that are negative or not finite are refused; ``layer`` is what the error calls the matrix.
     """
     indptr = np.asarray(matrix.indptr, dtype=np.int64)
     data = np.ascontiguousarray(matrix.data, dtype=np.float32)
     indices = np.ascontiguousarray(matrix.indices, dtype=np.int32).view(np.uint32)
-    totals = row_sums(indptr, data)
+    totals, ascend, least, largest = survey_rows(indptr, indices, data)
+    if largest >= _INFINITY:
+        _refuse_bad_values(matrix, layer)
     known = places[places >= 0]
     places = np.ascontiguousarray(places, dtype=np.int64)
-    ready = in_data_order or (not np.any(np.diff(known) <= 0) and rows_ascend(indptr, indices))
+    ready = in_data_order or (not np.any(np.diff(known) <= 0) and ascend)
     if not ready:
         indptr, indices, data, places = _in_order(indptr, indices, data, places)
+    # The least bit pattern is that of a stored zero; a negative zero has a sign, as the largest.
+    zero_free = not ready or (least > 0 and largest < _INFINITY)
     return Rows(
         indptr=indptr, indices=indices, data=data, places=places, names=names, obs=obs,
-        totals=totals,
+        totals=totals, zero_free=bool(zero_free),
     )  # fmt: skip
 
 
@@ -197,6 +208,13 @@ def csr_of(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     ``layer=None`` takes ``layers["counts"]`` where there is one, since tokens are made of raw
     values; ``layer="X"`` takes ``X``.
     """
+    matrix, layer = unchecked_csr_of(adata, layer)
+    _refuse_bad_values(matrix, layer)
+    return matrix
+
+
+def unchecked_csr_of(adata: AnnData, layer: str | None) -> tuple[sp.csr_matrix, str]:
+    """Return the matrix of :func:`csr_of`, whose values :func:`rows_of` checks, and its name."""
     if layer not in (None, "X") and layer not in adata.layers:
         msg = (
             f"There is no layer {layer!r}.{closest(str(layer), adata.layers)} "
@@ -209,9 +227,7 @@ def csr_of(adata: AnnData, layer: str | None) -> sp.csr_matrix:
     if values is None:
         msg = "The data have no X. Put raw values into X or layers['counts']."
         raise DataError(msg)
-    matrix = sp.csr_matrix(values)
-    _refuse_bad_values(matrix, layer)
-    return matrix
+    return sp.csr_matrix(values), layer
 
 
 def _refuse_bad_values(matrix: sp.csr_matrix, layer: str) -> None:

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.kernels.ragged import write_kept
 from cellweave.tokenizing.features import FeatureTokenizer, decoded
 from cellweave.tokenizing.rows import Rows
 
@@ -43,13 +42,7 @@ class ValueTokenizer(FeatureTokenizer):
         ids: np.ndarray,
         values: np.ndarray,
     ) -> None:
-        lengths = np.diff(np.append(starts, len(ids)))
-        write_kept(rows.indptr, rows.indices, rows.data, tokens, starts, lengths, ids, values)
-        if self.target_sum > 0:
-            totals = self._totals(rows, tokens)
-            values *= np.repeat((self.target_sum / totals).astype(np.float32), lengths)
-        if self.log1p:
-            np.log1p(values, out=values)
+        self._write_scaled(rows, tokens, starts, ids, values, log1p=self.log1p)
 
     def decode(self, tokens: Any) -> sp.csr_matrix:
         """Return the values as CSR, columns in the order of ``table.features``."""

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from cellweave.errors import ConfigError, closest, one_of
-from cellweave.kernels.ragged import write_kept
 from cellweave.tokenizing.rows import Rows
 from cellweave_rna.tokenizers.bins import GeneTokenizer
 
@@ -81,10 +80,4 @@ class CellTokenizer(GeneTokenizer):
         ids: np.ndarray,
         values: np.ndarray,
     ) -> None:
-        lengths = np.diff(np.append(starts, len(ids)))
-        write_kept(rows.indptr, rows.indices, rows.data, tokens, starts, lengths, ids, values)
-        if self.target_sum > 0:
-            totals = self._totals(rows, tokens)
-            values *= np.repeat((self.target_sum / totals).astype(np.float32), lengths)
-        if self.log1p:
-            np.log1p(values, out=values)
+        self._write_scaled(rows, tokens, starts, ids, values, log1p=self.log1p)

@@ -90,21 +90,13 @@ class ChromosomeTokenizer(SparseTokenizer):
         special = table.vocabulary.special
         chromosomes = table.facts["chromosomes"]
         openers = np.array([special[f"chromosome:{c}"] for c in chromosomes], dtype=np.int32)
-        arguments = (
+        # Room for every chromosome; what chance leaves out is closed later.
+        most = np.where(np.diff(rows.indptr) > 0, self.n_draws + 2 * len(chromosomes), 0)
+        body = self._laid_out(most, frame)
+        lengths = sample_genome(
             rows.indptr, rows.indices, rows.data, rows.by_column(table.ids, missing=-1),
             rows.by_column(table.numbers["chromosome"], missing=-1), len(chromosomes),
             self.n_draws, self._keys(rows, "order"), self._keys(rows, "draws"),
-            openers, special["end"],
+            openers, special["end"], body.starts, body.lengths, body.ids,
         )  # fmt: skip
-        lengths = np.zeros(rows.n + 1, dtype=np.int64)
-        sample_genome(*arguments, lengths, np.empty(0, dtype=np.int32))
-        whole = np.cumsum(lengths)
-        drawn = np.empty(max(whole[-1], 1), dtype=np.int32)
-        sample_genome(*arguments, whole, drawn)
-        body = self._laid_out(lengths[1:], frame)
-        own = np.arange(body.lengths.sum()) - np.repeat(
-            np.cumsum(body.lengths) - body.lengths, body.lengths
-        )
-        at = np.repeat(body.starts, body.lengths) + own
-        body.ids[at] = drawn[np.repeat(whole[:-1], body.lengths) + own]
-        return body
+        return self._tightened(body, lengths, frame)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import scipy.sparse as sp
 
+from cellweave.kernels.laying import spread_rows
 from cellweave.tokenizing.base import Body
 from cellweave.tokenizing.features import counted, decoded
 from cellweave.tokenizing.frame import Frame
@@ -20,6 +21,8 @@ from cellweave.tokenizing.rows import Rows
 from cellweave_rna.tokenizers.bins import BinTokenizer
 
 __all__ = ["FixedTokenizer"]
+
+NO_POSITIONS = np.empty(0, dtype=np.int32)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -35,6 +38,8 @@ class FixedTokenizer(BinTokenizer):
     """
 
     component: ClassVar[str] = "rna.fixed"
+    # A model whose ids are the places in the list needs no positions beside them.
+    positioned: ClassVar[bool] = True
 
     rule: Literal["quantile", "log2", "uniform", "value"] = "log2"  # type: ignore[assignment]
     n_bins: int = 5
@@ -58,15 +63,7 @@ class FixedTokenizer(BinTokenizer):
         if self.rule != "value":
             super()._write(rows, tokens, starts, ids, values)
             return
-        from cellweave.kernels.ragged import write_kept
-
-        lengths = np.diff(np.append(starts, len(ids)))
-        write_kept(rows.indptr, rows.indices, rows.data, tokens, starts, lengths, ids, values)
-        if self.target_sum > 0:
-            totals = self._totals(rows, tokens)
-            values *= np.repeat((self.target_sum / totals).astype(np.float32), lengths)
-        if self.log1p:
-            np.log1p(values, out=values)
+        self._write_scaled(rows, tokens, starts, ids, values, log1p=self.log1p)
 
     def _encoded(self, rows: Rows, frame: Frame) -> Body:
         table, n = self.table, rows.n
@@ -78,11 +75,10 @@ class FixedTokenizer(BinTokenizer):
         self._write(rows, places.astype(np.int32), starts[:-1], found, values)
         body = self._laid_out(np.full(n, len(table.ids), dtype=np.int64), frame)
         body.values = np.zeros(len(body.ids), dtype=np.float32)
-        body.positions = np.zeros(len(body.ids), dtype=np.int32)
-        grid = body.starts[:, None] + np.arange(len(table.ids))
-        body.ids[grid] = table.ids
-        body.positions[grid] = np.arange(len(table.ids), dtype=np.int32)
-        body.values[np.repeat(body.starts, counts) + found] = values
+        if self.positioned:
+            body.positions = np.zeros(len(body.ids), dtype=np.int32)
+        positions = NO_POSITIONS if body.positions is None else body.positions
+        spread_rows(table.ids, counts, found, values, body.starts, body.ids, positions, body.values)
         frame.fill_values(body.offsets, body.values, self.start_value)
         return body
 

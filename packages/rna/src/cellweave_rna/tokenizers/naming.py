@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellweave.errors import ConfigError, DataError, closest, one_of
-from cellweave.tokenizing.rows import csr_of, places_of
+from cellweave.tokenizing.rows import PlaceMemo, csr_of, places_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from anndata import AnnData
 
     from cellweave.records import Tokens
@@ -57,6 +58,7 @@ def encode_known(
         columns=[tokenizer.names_from] if tokenizer.names_from else [None, *columns],
         kind=kind,
         spelling=spelling,
+        memo=tokenizer.memo,
     )
     names = np.asarray(adata.obs_names, dtype=str)
     matrix = csr_of(adata, tokenizer.layer)
@@ -70,19 +72,18 @@ def known_places(
     columns: Sequence[str | None],
     kind: str,
     spelling: Callable[[str], str] | None = None,
+    memo: PlaceMemo | None = None,
 ) -> np.ndarray:
     """Return the place of each column of ``X`` in ``features``, ``-1`` where it is not there.
 
-    ``None`` among ``columns`` means ``var_names``; a single column must be there.
+    ``None`` among ``columns`` means ``var_names``; a single column must be there. ``memo``
+    remembers the answer for the next part of the same data; it belongs to one tokenizer.
     """
+    tried = [_names_in(adata, c) for c in columns if _is_there(adata, c, only=len(columns) == 1)]
+    if memo is not None and (kept := memo.get(tried, features)) is not None:
+        return kept
     found = np.full(adata.n_vars, -1)
-    for column in columns:
-        if column is not None and column not in adata.var:
-            if len(columns) > 1:
-                continue
-            msg = f"var has no column {column!r}.{closest(column, adata.var.columns)} It has: "
-            raise ConfigError(msg + f"{one_of(adata.var.columns)}. Set names_from to one of them.")
-        names = adata.var_names if column is None else adata.var[column].astype(str)
+    for names in tried:
         spelt = map(str, names) if spelling is None else (spelling(str(n)) for n in names)
         places = places_of(np.array(list(spelt), dtype=str), features)
         if (places >= 0).sum() > (found >= 0).sum():
@@ -94,9 +95,27 @@ def known_places(
             f"{kind} such as {str(features[0])!r}. Map names with cellweave_rna.map_genes."
         )
         raise DataError(msg)
+    if memo is not None:
+        memo.keep(tried, features, found)
     return found
+
+
+def _is_there(adata: AnnData, column: str | None, *, only: bool) -> bool:
+    """Tell whether ``var`` has the column; the only one must be there."""
+    if column is None or column in adata.var:
+        return True
+    if only:
+        msg = f"var has no column {column!r}.{closest(column, adata.var.columns)} It has: "
+        raise ConfigError(msg + f"{one_of(adata.var.columns)}. Set names_from to one of them.")
+    return False
+
+
+def _names_in(adata: AnnData, column: str | None) -> pd.Index:
+    import pandas as pd
+
+    return adata.var_names if column is None else pd.Index(adata.var[column].astype(str))
 
 
 def without_version(name: str) -> str:
     """Drop the version of an Ensembl id: ``ENSG00000141510.18`` to ``ENSG00000141510``."""
-    return _VERSION.sub(r"\1", name)
+    return _VERSION.sub(r"\1", name) if "." in name else name
