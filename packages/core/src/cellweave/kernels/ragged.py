@@ -21,6 +21,7 @@ __all__ = [
     "row_sums",
     "rows_ascend",
     "sum_kept",
+    "survey_rows",
     "write_kept",
 ]
 
@@ -40,17 +41,12 @@ def count_kept(indptr, indices, data, tokens):  # type: ignore[no-untyped-def]
     return counts
 
 
-# Reassociated sums use all vector lanes; the order is fixed by the machine, so bytes repeat.
-@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
+@njit(cache=True, nogil=True)
 def row_sums(indptr, data):  # type: ignore[no-untyped-def]
     """Sum each row in float64."""
     sums = np.empty(len(indptr) - 1, dtype=np.float64)
     for i in range(len(sums)):
-        row = data[indptr[i] : indptr[i + 1]]
-        total = 0.0
-        for k in range(len(row)):
-            total += row[k]
-        sums[i] = total
+        sums[i] = _sum(data[indptr[i] : indptr[i + 1]])
     return sums
 
 
@@ -58,13 +54,53 @@ def row_sums(indptr, data):  # type: ignore[no-untyped-def]
 def rows_ascend(indptr, indices):  # type: ignore[no-untyped-def]
     """Tell whether the columns of every row ascend strictly."""
     for i in range(len(indptr) - 1):
-        row = indices[indptr[i] : indptr[i + 1]]
-        following, falls = row[1:], False
-        for k in range(len(following)):
-            falls |= following[k] <= row[k]
-        if falls:
+        if not _ascends(indices[indptr[i] : indptr[i + 1]]):
             return False
     return True
+
+
+@njit(cache=True, nogil=True)
+def survey_rows(indptr, indices, data):  # type: ignore[no-untyped-def]
+    """Give the sum of each row, whether all ascend, and the least and largest bit pattern.
+
+    One pass: each row is looked at three times while it is near. Bit patterns of float32 that
+    have no sign ascend as the values do.
+    """
+    sums, ascend = np.empty(len(indptr) - 1, dtype=np.float64), True
+    least, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for i in range(len(sums)):
+        row = slice(indptr[i], indptr[i + 1])
+        values = data[row]
+        sums[i] = _sum(values)
+        below, above = _range_of_bits(values.view(np.uint32))
+        least, largest = min(least, below), max(largest, above)
+        ascend = ascend and _ascends(indices[row])
+    return sums, ascend, least, largest
+
+
+# Reassociated sums use all vector lanes; the order is fixed by the machine, so bytes repeat.
+@njit(cache=True, nogil=True, fastmath={"reassoc", "nsz"})
+def _sum(values):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(len(values)):
+        total += values[k]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _range_of_bits(bits):  # type: ignore[no-untyped-def]
+    least, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    for k in range(len(bits)):
+        least, largest = min(least, bits[k]), max(largest, bits[k])
+    return least, largest
+
+
+@njit(cache=True, nogil=True)
+def _ascends(columns):  # type: ignore[no-untyped-def]
+    following, falls = columns[1:], False
+    for k in range(len(following)):
+        falls |= following[k] <= columns[k]
+    return not falls
 
 
 @njit(cache=True, nogil=True)

@@ -23,6 +23,7 @@ from cellweave.tokenizing.rows import (
     feature_names,
     places_of,
     rows_of,
+    unchecked_csr_of,
 )
 from cellweave.tokenizing.table import TokenTable, table_from_names
 
@@ -187,13 +188,22 @@ class SparseTokenizer:
 
     def encode(self, adata: AnnData) -> Tokens:
         """Return the tokens of every cell, in input order; ``adata`` is not changed."""
-        names = feature_names(adata, self.names_from)
-        return self.encode_matrix(
-            csr_of(adata, self.layer),
-            self.places(names),
-            names=np.asarray(adata.obs_names, dtype=str),
-            obs=adata.obs,
-        )
+        matrix, layer = unchecked_csr_of(adata, self.layer)
+        rows = rows_of(
+            matrix, self._places_in(adata), names=np.asarray(adata.obs_names, dtype=str),
+            obs=adata.obs, in_data_order=self.in_data_order, layer=layer,
+        )  # fmt: skip
+        return self._tokens_of(rows)
+
+    def _places_in(self, adata: AnnData) -> np.ndarray:
+        if self.names_from is not None:
+            return self.places(feature_names(adata, self.names_from))
+        features = self.table.features
+        places = self.memo.get((adata.var_names,), features)
+        if places is None:
+            places = self.places(feature_names(adata, None))
+            self.memo.keep((adata.var_names,), features, places)
+        return places
 
     def places(self, names: np.ndarray) -> np.ndarray:
         """Return where each feature name stands in the table; for :meth:`encode_matrix`."""
@@ -204,7 +214,10 @@ class SparseTokenizer:
     ) -> Tokens:
         """Encode CSR rows whose columns are already placed: what a stream calls for each batch."""
         rows = rows_of(matrix, places, names=names, obs=obs, in_data_order=self.in_data_order)
-        frame = frame_of(self.table, obs, start=self.start, end=self.end, context=self.context)
+        return self._tokens_of(rows)
+
+    def _tokens_of(self, rows: Rows) -> Tokens:
+        frame = frame_of(self.table, rows.obs, start=self.start, end=self.end, context=self.context)
         body = self._encoded(rows, frame)
         frame.fill(body.offsets, body.ids)
         return Tokens(
@@ -212,7 +225,7 @@ class SparseTokenizer:
             ids=body.ids,
             values=body.values,
             positions=body.positions,
-            obs_names=names,
+            obs_names=rows.names,
             context=self._context_of(rows),
             provenance=self.provenance(),
         )
