@@ -160,6 +160,24 @@ def test_chunked_scan_is_the_recurrence(chunk):
     torch.testing.assert_close(found, torch.stack(steps, 1), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("at_once", [1, 8, 20])
+def test_mamba_reads_long_cells_in_pieces_with_the_same_numbers(monkeypatch, at_once):
+    torch.manual_seed(0)
+    module = Mamba2(16, state=8, head_width=8, groups=2, chunk=4).double()
+    x = torch.randn(3, 37, 16, dtype=torch.float64, generator=generator())
+
+    def outputs():
+        seen = x.clone().requires_grad_()
+        y = module(seen)
+        inputs = (seen, *module.parameters())
+        return y, *torch.autograd.grad((y * torch.arange(37)[:, None]).sum(), inputs)
+
+    whole = outputs()
+    monkeypatch.setattr("cellweave_nn.layers.mamba._TOKENS_AT_ONCE", at_once)
+    for found, expected in zip(outputs(), whole, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-10, rtol=1e-10)
+
+
 def test_mamba_is_causal_and_its_bidirectional_form_is_not():
     torch.manual_seed(0)
     x = torch.randn(1, 10, 16)
