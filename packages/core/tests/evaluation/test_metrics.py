@@ -174,6 +174,20 @@ def test_types_that_are_named_differently_are_not_scored_as_wrong():
         LabelTransfer().compute(MetricInput(embeddings=data.embeddings, labels=renamed))
 
 
+def test_a_type_that_one_side_lacks_bounds_the_transfer():
+    data = planted(noise=0.0)
+    kept = data.labels["rna"] != "NK"
+    lacking = MetricInput(
+        embeddings={"rna": data.embeddings["rna"][kept], "prot": data.embeddings["prot"]},
+        labels={"rna": data.labels["rna"][kept], "prot": data.labels["prot"]},
+    )
+    found = {(s.metric, s.group): s for s in LabelTransfer().compute(lacking)}
+    score, share = found["label_transfer", "rna->prot"], (data.labels["prot"] != "NK").mean()
+    assert score.value == pytest.approx(share)
+    assert f"{share:.3f} at most" in score.note
+    assert found["label_transfer", "prot->rna"].note == ""
+
+
 def test_clusters_extremes_and_no_global_state():
     state = random.getstate()
     good = {s.metric: s.value for s in ClusterAgreement().compute(planted())}

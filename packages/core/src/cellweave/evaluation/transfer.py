@@ -22,11 +22,15 @@ __all__ = ["LabelTransfer", "Transferred", "transfer", "vote"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transferred:
-    """Hold the true and the transferred label of each known query cell, and chance."""
+    """Hold the true and the transferred label of each known query cell, and chance.
+
+    ``absent`` is the share of query cells whose type the reference lacks: they cannot be right.
+    """
 
     true: np.ndarray
     given: np.ndarray
     chance: float
+    absent: float
 
     @property
     def accuracy(self) -> float:
@@ -67,7 +71,12 @@ def transfer(
     indices, _ = nearest(query[right], reference[left], min(k, int(left.sum())), seed=seed)
     names, counts = np.unique(labels, return_counts=True)
     chance = float((true == names[counts.argmax()]).mean())
-    return Transferred(true=true, given=vote(labels, indices), chance=chance)
+    return Transferred(
+        true=true,
+        given=vote(labels, indices),
+        chance=chance,
+        absent=float((~np.isin(true, names)).mean()),
+    )
 
 
 class LabelTransfer:
@@ -150,18 +159,26 @@ def _types(labels: np.ndarray) -> set[str]:
 def _scores(
     metric: str, found: dict[str, Transferred], note: str, fixed: Mapping[str, float]
 ) -> list[Score]:
-    values = [
-        (
-            "",
-            float(np.mean([t.accuracy for t in found.values()])),
-            [t.chance for t in found.values()],
-        )
-    ]
-    values += [(g, t.accuracy, [t.chance]) for g, t in found.items()]
+    every = list(found.values())
+    values = [("", float(np.mean([t.accuracy for t in every])), every)]
+    values += [(group, t.accuracy, [t]) for group, t in found.items()]
     return [
-        Score(metric=metric, value=float(v), group=g, chance=float(np.mean(c)), note=note, **fixed)  # type: ignore[arg-type]
-        for g, v, c in values
+        Score(
+            metric=metric,
+            value=float(value),
+            group=group,
+            chance=float(np.mean([t.chance for t in asked])),
+            note="; ".join(part for part in (note, _ceiling(asked)) if part),
+            **fixed,  # type: ignore[arg-type]
+        )
+        for group, value, asked in values
     ]
+
+
+def _ceiling(asked: Sequence[Transferred]) -> str:
+    """Say how high the score can come where one side lacks types of the other."""
+    absent = float(np.mean([t.absent for t in asked]))
+    return f"{1 - absent:.3f} at most: the other side lacks some types" if absent else ""
 
 
 def _per_type(
