@@ -280,20 +280,23 @@ def beside_their_trainer(steps, sizes, *, quick):
 def estimates(sizes, steps):
     """Lay what `cellweave estimate` says beside what the run then takes, each in its process."""
     print("\nestimate against measured")
-    print(f"{'model':>10}{'cells':>7}{'min s':>8}{'said s':>8}{'took s':>8}{'ratio':>7}"
+    print(f"{'model':>10}{'cells':>7}{'said s':>9}{'took s':>9}{'typical s':>11}{'ratio':>7}"
           f"{'said GiB':>10}{'took GiB':>10}{'ratio':>7}")  # fmt: skip
     for depth, width, cells in sizes:
         with tempfile.TemporaryDirectory() as temporary:
             place = Path(temporary)
-            path = write_config(place, depth, width, cells, steps)
-            said = json.loads(command("estimate", path, "--json")[0])
+            n = steps if width >= 256 else 10 * steps
+            path = write_config(place, depth, width, cells, n)
+            first = json.loads(command("estimate", path, "--json")[0])
             _, peak = command("pretrain", path, "--quiet")
-            lines = read_metrics(place / "run" / "metrics.jsonl")
-            took = sum(line["seconds"] for line in lines)
-            lowest = min(line["seconds"] for line in lines) * steps
-            gib = said["peak_bytes"] / 2**30, peak / 2**30
-            print(f"{depth:>4} x {width:<4}{cells:>6}{lowest:>8.1f}{said['seconds']:>8.1f}"
-                  f"{took:>8.1f}{said['seconds'] / took:>7.2f}{gib[0]:>10.2f}{gib[1]:>10.2f}"
+            last = json.loads(command("estimate", path, "--json")[0])
+            took = [line["seconds"] for line in read_metrics(place / "run" / "metrics.jsonl")]
+            # Said before and after, so that a machine that gets busier shows as neither.
+            said = (first["seconds"] + last["seconds"]) / 2
+            typical = float(np.median(took)) * n
+            gib = first["peak_bytes"] / 2**30, peak / 2**30
+            print(f"{depth:>4} x {width:<4}{cells:>6}{said:>9.2f}{sum(took):>9.2f}{typical:>11.2f}"
+                  f"{said / typical:>7.2f}{gib[0]:>10.2f}{gib[1]:>10.2f}"
                   f"{gib[0] / gib[1]:>7.2f}", flush=True)  # fmt: skip
 
 
@@ -349,8 +352,11 @@ def main():
     if only in (None, "trainer"):
         beside_their_trainer(3 if quick else 5, SIZES[:1] if quick else SIZES, quick=quick)
     if only in (None, "estimate"):
-        sizes = [(2, 64, 32), (4, 128, 32), (6, 256, 16)]
-        estimates(sizes[:1] if quick else sizes, 12 if quick else 20)
+        sizes = [
+            (1, 16, 8), (1, 32, 64), (2, 64, 32), (2, 128, 128), (4, 128, 32), (6, 256, 16),
+            (12, 512, 4),
+        ]  # fmt: skip
+        estimates(sizes[:1] if quick else sizes, 12 if quick else 30)
 
 
 if __name__ == "__main__":

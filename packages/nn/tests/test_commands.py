@@ -10,8 +10,10 @@ import pytest
 import yaml
 
 from cellweave.cli.app import main
-from cellweave_nn.training.estimate import estimate
+from cellweave_nn.training.estimate import TimedStep, estimate, run_seconds
 from cellweave_nn.training.runs import compare_runs, list_runs
+from cellweave_nn.training.settings import TrainingSettings
+from cellweave_nn.training.work import Work
 
 
 @pytest.fixture
@@ -59,6 +61,25 @@ def test_estimate_is_near_what_is_paid(config, capsys):
     (place,) = (config.parent / "run" / "checkpoints").iterdir()
     paid = sum((place / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer"))
     assert found.checkpoint_bytes == pytest.approx(paid, rel=0.25)
+
+
+def test_estimate_carries_the_price_of_a_few_steps_to_the_run():
+    work = Work(linear=6.0, squared=4.0, tokens=6, pairs=4)  # a token costs 1, a pair costs 1
+    timed = [
+        TimedStep(seconds=(20 + 200) / 100, tokens=20, lengths=[10, 10]),
+        TimedStep(seconds=(10 + 50) / 100, tokens=10, lengths=[5, 5]),
+        TimedStep(seconds=40.0, tokens=10, lengths=[5, 5]),  # something else held the machine
+    ]
+    lengths = [10] * 50 + [20] * 50
+    a_cell = (50 * (10 + 100) + 50 * (20 + 400)) / 100 / 100
+
+    def seconds(**settings):
+        return run_seconds(timed, work, lengths, TrainingSettings(cells_per_slot=2, **settings))
+
+    assert seconds(steps=7) == pytest.approx(7 * 2 * a_cell)
+    assert seconds(steps=7, slots_per_step=3) == pytest.approx(3 * seconds(steps=7))
+    validated = seconds(steps=7, validation_fraction=0.25, validate_every=3)
+    assert validated - seconds(steps=7) == pytest.approx(3 * 25 * a_cell / 3)
 
 
 def test_finetune_and_wrong_configurations(trained_run, tmp_path, capsys):

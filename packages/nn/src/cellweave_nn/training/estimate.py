@@ -1,4 +1,12 @@
-"""What a run will need: a few real steps are made, timed and weighed, and nothing is kept."""
+"""What a run will need: its first steps are made, timed and weighed, and nothing is kept.
+
+    seconds = r (steps · w + validations · w_v / 3),   r = median over timed steps of t_i / w_i
+
+w are the matrix products that a step needs (:mod:`cellweave_nn.training.work`), w_v those of the
+held-out cells, forward alone. Steps are timed at the very shapes of the run, so the price of many
+small products is in r; w carries it from the cells that were timed to all cells. Steps are made
+until some time has passed: a hundred where they are small, three where they are large.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +14,37 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cellweave.config import load_config
+from cellweave.errors import ConfigError
 from cellweave.records import Progress
 from cellweave_nn.training.loop import Trainer
 from cellweave_nn.training.pretrain import assemble
-from cellweave_nn.training.settings import PretrainConfig
+from cellweave_nn.training.settings import PretrainConfig, TrainingSettings
+from cellweave_nn.training.source import DataOrder
+from cellweave_nn.training.work import Work
 from cellweave_nn.training.world import joined_world
 
-__all__ = ["RunEstimate", "estimate"]
+__all__ = ["RunEstimate", "TimedStep", "estimate", "run_seconds"]
 
 _WARM_STEPS = 2
-_TIMED_STEPS = 6
+_FEWEST, _MOST = 3, 100
+_SECONDS = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedStep:
+    """A step that was made: how long it took, and the lengths of its cells."""
+
+    seconds: float
+    tokens: float
+    lengths: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,56 +77,101 @@ class RunEstimate:
 
 
 def estimate(config: str | Path | PretrainConfig) -> RunEstimate:
-    """Make a few steps of a run in memory and scale them up.
+    """Make the first steps of a run in memory and carry their price to all of them.
 
-    The steps are those the run will begin with, on this machine, so what is measured is what
-    will be paid; files are neither written nor changed.
+    On this machine, as busy as it is now; files are neither written nor changed, so the time that
+    checkpoints take to reach the disk is not in it.
     """
     checked = config if isinstance(config, PretrainConfig) else load_config(config, PretrainConfig)
     settings = checked.training
-    few = settings.model_copy(
-        update={
-            "steps": min(settings.steps, _WARM_STEPS + _TIMED_STEPS),
-            "warmup": 0,
-            "validation_fraction": 0.0,
-            "log_every": 1,
-        }
-    )
-    ends: list[float] = []
-    tokens: list[float] = []
-
-    def note(report: Progress) -> None:
-        ends.append(time.perf_counter())
-        tokens.append(report.metrics["tokens"])
-
     with joined_world(settings.device) as world:
+        if world.size > 1:
+            msg = f"estimate was started in {world.size} processes. Start it in one; ranks share "
+            raise ConfigError(msg + "the slots of a step, so divide the time by their number.")
         parts = assemble(checked)
-        begun = time.perf_counter()
-        Trainer(
+        trainer = Trainer(
             model=parts.model.to(world.device),
             source=parts.source,
-            settings=few,
+            settings=_first_steps(settings),
             seed=checked.seed,
             world=world,
-            progress=note,
-        ).train()
+        )
+        timed = _timed(trainer)
         peak = _peak_bytes(world.device)
-    warm = min(_WARM_STEPS, len(ends) - 1)
-    starts = [begun, *ends[:-1]]
-    durations = [end - start for start, end in zip(starts, ends, strict=True)][warm:]
-    per_step = statistics.fmean(durations)
-    n_tokens = (tokens[-1] - (tokens[warm - 1] if warm else 0.0)) / len(durations)
+    lengths = parts.source.tokens.lengths.tolist()
+    assert trainer.pace.work is not None
+    seconds = run_seconds(timed, trainer.pace.work, lengths, settings)
+    per_step = seconds / settings.steps
     n = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     copies = 3 + bool(settings.ema)
     return RunEstimate(
         parameters=n,
-        seconds=per_step * settings.steps,
+        seconds=seconds,
         seconds_per_step=per_step,
         peak_bytes=peak,
         checkpoint_bytes=4 * n * copies,
-        tokens_per_second=n_tokens / per_step,
+        tokens_per_second=statistics.fmean(step.tokens for step in timed) / per_step,
         cells_per_second=settings.cells_per_slot * settings.slots_per_step / per_step,
     )
+
+
+def run_seconds(
+    timed: Sequence[TimedStep], work: Work, lengths: Sequence[int], settings: TrainingSettings
+) -> float:
+    """Carry the price of some steps to a whole run.
+
+    Parameters
+    ----------
+    timed
+        Steps that were made, at least one.
+    work
+        What a slot was seen to need.
+    lengths
+        Of all cells there are, held-out ones included.
+    settings
+        Of the run.
+    """
+    rate = statistics.median(step.seconds / work.of(step.lengths) for step in timed)
+    a_cell = work.of(lengths) / len(lengths)
+    training = settings.steps * settings.slots_per_step * settings.cells_per_slot
+    held_out = int(len(lengths) * settings.validation_fraction)
+    times = -(-settings.steps // (settings.validate_every or settings.steps))
+    return rate * a_cell * (training + times * held_out / 3)
+
+
+def _first_steps(settings: TrainingSettings) -> TrainingSettings:
+    most = min(settings.steps, _WARM_STEPS + _MOST)
+    changes = {"steps": most, "warmup": 0, "validation_fraction": 0.0, "log_every": 1}
+    return settings.model_copy(update=changes)
+
+
+def _timed(trainer: Trainer) -> list[TimedStep]:
+    """Make steps until enough time has passed; the first ones only warm up."""
+    settings, source = trainer.settings, trainer.source
+    order = DataOrder(n_cells=source.n_cells, size=settings.cells_per_slot, seed=trainer.seed)
+    training, _ = trainer.split()
+    made: list[TimedStep] = []
+    begun = time.perf_counter()
+
+    def note(report: Progress) -> None:
+        n = settings.slots_per_step
+        slots = range((report.step - 1) * n, report.step * n)
+        cells = training[np.concatenate([order.cells(k) for k in slots])]
+        before = sum(step.tokens for step in made)
+        made.append(
+            TimedStep(
+                seconds=report.metrics["seconds"],
+                tokens=report.metrics["tokens"] - before,
+                lengths=source.tokens.lengths[cells].tolist(),
+            )
+        )
+
+    def enough() -> bool:
+        return len(made) > _FEWEST and time.perf_counter() - begun > _SECONDS
+
+    trainer.progress, trainer.stop = note, enough
+    trainer.train()
+    return made[min(_WARM_STEPS, len(made) - 1) :]
 
 
 def _peak_bytes(device: torch.device) -> int:

@@ -106,7 +106,7 @@ class Trainer:
         scaler = torch.amp.GradScaler("cuda", enabled=self.settings.precision == "fp16")
         if self.progressed.scaler:
             scaler.load_state_dict(self.progressed.scaler)
-        training, held_out = self._split()
+        training, held_out = self.split()
         order = DataOrder(n_cells=len(training), size=self.settings.cells_per_slot, seed=self.seed)
         batches = prefetched(
             self.source,
@@ -233,7 +233,8 @@ class Trainer:
         if problems:
             raise ConfigError(" ".join(problems))
 
-    def _split(self) -> tuple[np.ndarray, np.ndarray]:
+    def split(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the cells to train on and those held out."""
         rng = np.random.default_rng(derived_seed(self.seed, "split"))
         shuffled = rng.permutation(self.source.n_cells)
         n = int(self.source.n_cells * self.settings.validation_fraction)
