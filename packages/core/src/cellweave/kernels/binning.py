@@ -17,6 +17,7 @@ from numba import njit
 
 from cellweave.kernels.counter_random import short_mix
 from cellweave.kernels.levels import SLOTS, TABLES, levels_of, sorted_levels
+from cellweave.kernels.quantiles import choose, one_of
 
 __all__ = ["log2_bins", "quantile_bins", "uniform_bins"]
 
@@ -60,7 +61,7 @@ def _quantile_bins(  # type: ignore[no-untyped-def]
     indptr, indices, data, tokens, run, totals, target, use_log, n_edges, ties, keys, starts,
     out_ids, out_bins,
 ):  # fmt: skip
-    edges = np.empty(n_edges, dtype=np.float64)
+    places = np.empty(n_edges, dtype=np.float64)
     longest = 0
     for i in range(len(keys)):
         longest = max(longest, starts[i + 1] - starts[i])
@@ -70,6 +71,7 @@ def _quantile_bins(  # type: ignore[no-untyped-def]
     held, choices = np.zeros(SLOTS, dtype=np.uint32), np.empty(SLOTS, dtype=np.uint32)
     level, step = np.empty(SLOTS, dtype=np.float32), np.empty(SLOTS, dtype=np.uint32)
     ends = np.empty(SLOTS, dtype=np.uint32)
+    below, upto = np.empty(SLOTS, dtype=np.int64), np.empty(SLOTS, dtype=np.int64)
     for i in range(len(keys)):
         row, n = slice(indptr[i], indptr[i + 1]), starts[i + 1] - starts[i]
         ids, bins = out_ids[starts[i] : starts[i + 1]], out_bins[starts[i] : starts[i + 1]]
@@ -78,11 +80,11 @@ def _quantile_bins(  # type: ignore[no-untyped-def]
             continue
         n_levels = levels_of(kept, codes[:n], tables, held, level, step, ends)
         if n_levels < 0:
-            _choose_by_sorting(kept, totals[i], target, use_log, edges, ties, words)
+            _choose_by_sorting(kept, totals[i], target, use_log, places, ties, words)
         else:
-            _scale(level[:n_levels], totals[i], target, use_log)
-            _edges_of_levels(level, ends, n, edges)
-            _tabulate(step[:n_levels], level, edges, ties, choices)
+            found = level[:n_levels]
+            _scale(found, totals[i], target, use_log)
+            choose(found, step, ends[:n_levels], places, ties, below, upto, choices)
             for k in range(n):
                 words[k] = choices[codes[k]]
         _draw(words[:n], ids, keys[i], bins)
@@ -110,15 +112,15 @@ def _kept(columns, row, tokens, run, ids, values):  # type: ignore[no-untyped-de
 
 
 @njit(cache=True, nogil=True)
-def _choose_by_sorting(kept, total, target, use_log, edges, ties, words):  # type: ignore[no-untyped-def]
+def _choose_by_sorting(kept, total, target, use_log, places, ties, words):  # type: ignore[no-untyped-def]
     """Write the choice of each entry of a cell of many distinct values."""
     level, place = np.empty(len(kept), dtype=np.float32), np.empty(len(kept), dtype=np.uint32)
     ends = np.empty(len(kept), dtype=np.uint32)
     n = sorted_levels(kept, level, place, ends)
     _scale(level[:n], total, target, use_log)
-    _edges_of_levels(level, ends, len(kept), edges)
     step, choices = np.arange(n).astype(np.uint32), np.empty(n, dtype=np.uint32)
-    _tabulate(step, level, edges, ties, choices)
+    below, upto = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    choose(level[:n], step, ends[:n], places, ties, below, upto, choices)
     start = np.uint32(0)
     for d in range(n):
         for k in range(start, ends[d]):
@@ -143,69 +145,10 @@ def _transformed(count, total, target, use_log):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _edges_of_levels(level, ends, n, edges):  # type: ignore[no-untyped-def]
-    d, d_next = 0, 0
-    for e in range(len(edges)):
-        at = _place_of_edge(e, len(edges), n - 1)
-        low = np.int64(np.floor(at))
-        high = min(low + 1, n - 1)
-        while ends[d] <= low:
-            d += 1
-        d_next = max(d, d_next)
-        while ends[d_next] <= high:
-            d_next += 1
-        edges[e] = _quantile(level[d], level[d_next], at - low)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _place_of_edge(e, n_edges, last):  # type: ignore[no-untyped-def]
-    if e == n_edges - 1:
-        return np.float64(last)
-    return (e * (1.0 / (n_edges - 1))) * last
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _quantile(below, above, weight):  # type: ignore[no-untyped-def]
-    step = np.float64(np.float32(above - below))
-    if weight >= 0.5:
-        return np.float64(above) - step * (1.0 - weight)
-    return np.float64(below) + step * weight
-
-
-@njit(cache=True, nogil=True)
-def _tabulate(steps, level, edges, ties, choices):  # type: ignore[no-untyped-def]
-    """Write, by count, the first bin it may have and, in the upper half, among how many."""
-    at_or_below, below = 0, 0
-    for d in range(len(steps)):
-        while at_or_below < len(edges) and edges[at_or_below] <= level[d]:
-            at_or_below += 1
-        while below < len(edges) and edges[below] < level[d]:
-            below += 1
-        first, many = _admissible(below, at_or_below, ties)
-        choices[steps[d]] = np.uint32(first) | (np.uint32(many) << np.uint32(16))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _admissible(below, at_or_below, ties):  # type: ignore[no-untyped-def]
-    """Give the first bin of a value between two counts of edges, and how many it may have."""
-    if at_or_below <= below + 1 or ties == 2:
-        return max(at_or_below, 1), 1
-    return below + 1, 1 if ties == 1 else at_or_below - below
-
-
-@njit(cache=True, nogil=True)
 def _draw(words, ids, key, bins):  # type: ignore[no-untyped-def]
     """Draw one bin of each choice; apart from looking it up, because this fills vector lanes."""
     for k in range(len(words)):
-        bins[k] = _one_of(words[k], short_mix(key, ids[k]))
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _one_of(choice, chance):  # type: ignore[no-untyped-def]
-    """Give the first bin of a choice and more: the upper half of chance times how many."""
-    first, many = choice & np.uint32(0xFFFF), choice >> np.uint32(16)
-    more = np.uint32((np.uint64(chance) * np.uint64(many)) >> np.uint64(32))
-    return np.float32(np.int32(first + more))
+        bins[k] = one_of(words[k], short_mix(key, ids[k]))
 
 
 @njit(cache=True, nogil=True)

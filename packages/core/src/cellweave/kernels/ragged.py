@@ -53,7 +53,7 @@ def row_sums(indptr, data):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def rows_ascend(indptr, indices):  # type: ignore[no-untyped-def]
     """Tell whether the columns of every row ascend strictly."""
-    for i in range(len(indptr) - 1):
+    for i in range(len(indptr) - 1):  # noqa: SIM110 - numba compiles the loop
         if not _ascends(indices[indptr[i] : indptr[i + 1]]):
             return False
     return True
