@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,6 +21,14 @@ __all__ = ["decoder_of", "graphs_of", "kind_of", "require_method", "some_rows"]
 
 _DECODER_PENALTY = 1.0
 _MOST_CELLS = 500
+# Setting → the methods that read it.
+_READ_BY = {
+    "gene_sets": ("graph", "auto"),
+    "gene_rep": ("probe", "linear", "generator"),
+    "model": ("generator",),
+    "steps": ("generator",),
+    "device": ("generator",),
+}
 
 
 def graphs_of(
@@ -52,17 +61,14 @@ def decoder_of(
     return np.linalg.solve(gram, np.asarray((values.T @ centred).T))
 
 
-def require_method(method: str, *, gene_sets: str | None, gene_rep: str | None) -> None:
+def require_method(method: str, **settings: Any) -> None:
     """Refuse methods there are not, and settings that a method does not use."""
     known = (*MODELS, *BASELINES)
     if method not in known:
         msg = f"Unknown method {method!r}.{closest(method, known)} Available: {one_of(known)}."
         raise ConfigError(msg)
-    readers = (
-        ("gene_sets", gene_sets, ("graph", "auto")),
-        ("gene_rep", gene_rep, ("probe", "linear")),
-    )
-    for name, value, by in readers:
+    for name, value in settings.items():
+        by = _READ_BY[name]
         if value is not None and method not in by:
             msg = f"{name} is {value!r}, which {method!r} does not use. Set method={by[0]!r}."
             raise ConfigError(msg)

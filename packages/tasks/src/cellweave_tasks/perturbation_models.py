@@ -13,17 +13,20 @@ of each context's control cells. Each gives the change it expects of a new unit:
 - ``auto``: ``context_shift`` for what training saw perturbed elsewhere, ``graph`` for what is new;
 - ``graph``, ``probe``: unseen genes from those like them on graphs of genes, or in an embedding of
   genes (:mod:`cellweave_tasks.perturbation_kernels`);
+- ``generator``: scGPT's network, asked of its plugin
+  (:mod:`cellweave_tasks.perturbation_generator`);
 - ``linear``: :math:`\Delta \approx G W P^\top`, genes and perturbations by loadings of the training
   cells, or by a model's gene embedding (Ahlmann-Eltze, Huber and Anders 2025).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, closest, one_of
 from cellweave_tasks.perturbation_data import Unit
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["BASELINES", "MODELS", "Query", "Response", "Training", "make_response"]
 
 BASELINES = ("no_change", "mean", "additive", "ridge")
-MODELS = ("auto", "latent_shift", "context_shift", "linear", "graph", "probe")
+MODELS = ("auto", "latent_shift", "context_shift", "linear", "graph", "probe", "generator")
 _PENALTIES = (0.01, 0.1, 1.0, 10.0)
 _WIDTHS = (0.3, 0.6, 1.0, 2.0)
 
@@ -47,7 +50,7 @@ class Training:
     mean representation of the unit's context; ``decoder`` maps the representation to features;
     ``loadings`` describe each feature by its principal axes. ``noise`` is the sampling variance of
     each row of ``deltas``, mean over features; ``graphs`` and ``gene_embedding`` (names, vectors)
-    are what the models of unseen genes go by.
+    are what the models of unseen genes go by; ``controls`` are the control cells by context.
     """
 
     units: tuple[Unit, ...]
@@ -60,14 +63,16 @@ class Training:
     noise: np.ndarray
     graphs: tuple[GeneGraph, ...]
     gene_embedding: tuple[np.ndarray, np.ndarray]
+    controls: Mapping[str, np.ndarray | sp.csr_matrix]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """One unit to predict, with the mean representation of its context's control cells."""
+    """One unit to predict, with its context's control cells and their mean representation."""
 
     unit: Unit
     state: np.ndarray
+    control: np.ndarray | sp.csr_matrix
 
 
 Response = Callable[[Query], np.ndarray]

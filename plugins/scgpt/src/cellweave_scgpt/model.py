@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellweave_nn.batch import TokenBatch
+    from cellweave_scgpt.generator import PerturbationGenerator
 
 __all__ = ["ScgptModel"]
 
@@ -114,6 +115,17 @@ class ScgptModel(FamilyModel):
             conditioned=True,
         )
         return cls._random(config, tokenizer, seed)
+
+    @staticmethod
+    def new_perturbation_generator(genes: np.ndarray, **parameters: Any) -> PerturbationGenerator:
+        """Return an untrained generator of perturbed cells; see :class:`PerturbationGenerator`."""
+        from cellweave_scgpt.generator import PerturbationGenerator
+
+        return PerturbationGenerator(genes, **parameters)
+
+    def perturbation_generator(self, genes: np.ndarray, **parameters: Any) -> PerturbationGenerator:
+        """Return a generator of perturbed cells that starts from these weights."""
+        return self.new_perturbation_generator(genes, model=self, **parameters)
 
     def embed(
         self,
