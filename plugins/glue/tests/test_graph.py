@@ -8,7 +8,8 @@ import torch
 
 from cellweave.errors import DataError
 from cellweave.records import FeatureLinks
-from cellweave_glue.graph import EdgeSampler, build_graph, reachable, torch_sparse
+from cellweave_glue.edges import EdgeSampler
+from cellweave_glue.graph import build_graph, reachable, torch_sparse
 
 
 def _links(rows, cols, weights=None, signs=None, *, source="rna", target="atac", n=(4, 6)):

@@ -14,13 +14,13 @@ from cellweave_glue import likelihoods
 from cellweave_glue.sparse import RowBatch, SparseRows
 
 
-@pytest.fixture(params=[1 << 18, 700], ids=["one block", "many blocks"])
-def counts(rng, request, monkeypatch) -> RowBatch:
-    monkeypatch.setattr(likelihoods, "_CACHED_ENTRIES", request.param)
+@pytest.fixture
+def counts(rng) -> RowBatch:
     x = sp.csr_matrix(rng.poisson(0.4, (30, 200)) * rng.integers(1, 5, (30, 200)))
-    taken = SparseRows.from_matrix(x, device="cpu").take(torch.tensor([4, 7, 7, 0, 29, 11]))
+    source = SparseRows.from_matrix(x, device="cpu")
+    taken = replace(source, values=source.values.double()).take(torch.tensor([4, 7, 7, 0, 29, 11]))
     assert np.array_equal(taken.dense().numpy(), x.toarray()[[4, 7, 7, 0, 29, 11]])
-    return replace(taken, values=taken.values.double())
+    return taken
 
 
 def _parameters(counts, per_cell):
@@ -50,18 +50,6 @@ def test_nb_value_and_gradients_equal_torch(counts, per_cell):
         torch.autograd.grad(ours, (logits, theta)), torch.autograd.grad(theirs, (logits, theta))
     ):
         assert torch.allclose(a, b, rtol=1e-8, atol=1e-14)
-
-
-def test_nb_survives_extreme_logits(counts):
-    logits = torch.zeros(counts.shape)
-    logits[:, 0] = 80.0
-    logits.requires_grad_()
-    plain = replace(counts, values=counts.values.float())
-    theta = torch.zeros(counts.shape[1])
-    loss = likelihoods.nb_loss(logits, theta, torch.full((counts.shape[0],), 8.0), plain)
-    loss.backward()
-    assert torch.isfinite(loss)
-    assert torch.isfinite(logits.grad).all()
 
 
 def test_zinb_is_the_mixture_it_says(counts):

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
     from cellweave.records import FeatureLinks
 
-__all__ = ["EdgeBatch", "EdgeSampler", "GuidanceGraph", "build_graph", "reachable", "torch_sparse"]
-
-_MAX_ROUNDS = 8
+__all__ = ["GuidanceGraph", "build_graph", "reachable", "torch_sparse"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,91 +182,3 @@ def torch_sparse(matrix: sp.csr_matrix, *, device: str) -> Tensor:
             device=device,
             check_invariants=False,
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EdgeBatch:
-    """Sampled edges: the first ``n_positive`` exist, the rest do not."""
-
-    sources: Tensor
-    targets: Tensor
-    signs: Tensor
-    n_positive: int
-
-
-class EdgeSampler:
-    """Draw edges by weight and non-edges by degree, all at once.
-
-    A negative keeps source and sign of its positive and redraws the target with probability
-    proportional to the weighted degree, self-loops left out. Existing edges are found in a sorted
-    table of keys ``(i * n + j) * 2 + sign`` and drawn again.
-
-    Parameters
-    ----------
-    graph
-        The graph.
-    n_negatives
-        Negatives for each positive.
-    n_batches
-        A batch holds this part of a sweep over the total edge weight.
-    device
-        Where the tables live.
-    """
-
-    def __init__(
-        self, graph: GuidanceGraph, *, n_negatives: int, n_batches: int, device: str
-    ) -> None:
-        self._n = graph.n_vertices
-        self._n_negatives = n_negatives if graph.n_links else 0
-        self.n_positive = max(1, int(np.ceil(np.round(graph.weights.sum()) / n_batches)))
-        self._sources = torch.as_tensor(graph.sources, device=device)
-        self._targets = torch.as_tensor(graph.targets, device=device)
-        self._signs = torch.as_tensor(graph.signs.astype(np.float32), device=device)
-        key = (graph.sources * self._n + graph.targets) * 2 + (graph.signs > 0)
-        self._keys = torch.as_tensor(np.sort(key), device=device)
-        self._by_weight = _cumulative(graph.weights, device)
-        plain = slice(0, 2 * graph.n_links)
-        degree = np.bincount(graph.targets[plain], weights=graph.weights[plain], minlength=self._n)
-        self._by_degree = _cumulative(degree, device)
-
-    def draw(self, generator: torch.Generator) -> EdgeBatch:
-        """Return one batch of positives followed by negatives."""
-        edges = self._pick(self._by_weight, self.n_positive, generator)
-        source, target, sign = self._sources[edges], self._targets[edges], self._signs[edges]
-        negative = edges.repeat(self._n_negatives)
-        from_, to, kept = self._negatives(negative, generator)
-        return EdgeBatch(
-            sources=torch.cat([source, from_]),
-            targets=torch.cat([target, to]),
-            signs=torch.cat([sign, self._signs[kept]]),
-            n_positive=self.n_positive,
-        )
-
-    def _negatives(
-        self, edges: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Redraw targets until none is an edge; what still collides after that is left out."""
-        source, sign = self._sources[edges], (self._signs[edges] > 0).long()
-        target = self._pick(self._by_degree, len(edges), generator)
-        for _ in range(_MAX_ROUNDS):
-            clash = self._exists(source, target, sign).nonzero().squeeze(1)
-            if not len(clash):
-                break
-            target[clash] = self._pick(self._by_degree, len(clash), generator)
-        free = ~self._exists(source, target, sign)
-        return source[free], target[free], edges[free]
-
-    def _exists(self, source: Tensor, target: Tensor, sign: Tensor) -> Tensor:
-        key = (source * self._n + target) * 2 + sign
-        at = torch.searchsorted(self._keys, key).clamp_(max=len(self._keys) - 1)
-        return self._keys[at] == key
-
-    @staticmethod
-    def _pick(cumulative: Tensor, n: int, generator: torch.Generator) -> Tensor:
-        u = torch.rand(n, generator=generator, device=cumulative.device, dtype=torch.float64)
-        at = torch.searchsorted(cumulative, u * cumulative[-1], right=True)
-        return at.clamp_(max=len(cumulative) - 1)
-
-
-def _cumulative(weights: np.ndarray, device: str) -> Tensor:
-    return torch.cumsum(torch.as_tensor(np.asarray(weights, dtype=np.float64), device=device), 0)

@@ -1,17 +1,12 @@
 """Negative log-likelihoods of the data decoders, each a mean over cells and features.
 
-The negative binomial is where a fit spends its time. With mean mu and inverse dispersion theta
-
-    -log NB(x) = theta log(1 + mu/theta)                                  (every entry)
-               + x [log(1 + mu/theta) - log(mu/theta)] + lgamma terms     (x > 0 only)
-
-so the expensive functions run over the non-zero entries alone, and the gradient, which is as
-cheap as the value, is formed in the same sweep over blocks of cells that fit the cache.
+These are the plain forms. A fit spends its time in the negative binomial, which therefore has a
+fused form as well (``fused.py``); everything here serves on any device and in any precision.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -21,106 +16,22 @@ if TYPE_CHECKING:
 
     from cellweave_glue.sparse import RowBatch
 
-__all__ = ["bernoulli_loss", "mixture_loss", "nb_loss", "nb_terms", "normal_loss", "zinb_loss"]
+__all__ = [
+    "bernoulli_loss",
+    "bounded",
+    "mixture_loss",
+    "nb_loss",
+    "nb_terms",
+    "normal_loss",
+    "zinb_loss",
+]
 
-_EPS = 1e-7
-_CACHED_ENTRIES = 1 << 18
 _MIN_LOG_THETA, _MAX_LOG_THETA = -15.0, 15.0
 
 
-class _NegativeBinomial(torch.autograd.Function):
-    """NB with mean ``library * softmax(logits)``; value and gradients in one sweep."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        logits: Tensor,
-        log_theta: Tensor,
-        log_library: Tensor,
-        counts: RowBatch,
-    ) -> Tensor:
-        """Return the mean loss, and keep the gradients."""
-        log_theta = log_theta.clamp(_MIN_LOG_THETA, _MAX_LOG_THETA)
-        grad = torch.empty_like(logits)
-        grad_theta = torch.zeros_like(log_theta)
-        total = logits.new_zeros((), dtype=torch.float64)
-        for start, stop, first, last in _row_bounds(counts):
-            rows = slice(start, stop)
-            per_cell = log_theta.dim() == 2
-            total += _nb_block(
-                logits[rows],
-                log_theta[rows] if per_cell else log_theta,
-                log_library[rows],
-                (counts.rows[first:last] - start, counts.cols[first:last]),
-                counts.values[first:last],
-                grad[rows],
-                grad_theta[rows] if per_cell else grad_theta,
-            )
-        ctx.save_for_backward(grad, grad_theta)
-        ctx.n = logits.numel()
-        return (total / ctx.n).to(logits.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        """Scale the kept gradients."""
-        grad, grad_theta = ctx.saved_tensors
-        scale = upstream / ctx.n
-        return grad * scale, grad_theta * scale, None, None
-
-
-def _row_bounds(counts: RowBatch) -> list[tuple[int, int, int, int]]:
-    """Cut the batch into blocks of rows: (row start, row stop, entry start, entry stop)."""
-    n_rows, n_cols = counts.shape
-    on_cpu = counts.rows.device.type == "cpu"
-    step = max(1, _CACHED_ENTRIES // max(n_cols, 1)) if on_cpu else n_rows
-    starts = [*range(0, n_rows, step), n_rows]
-    edges = torch.searchsorted(counts.rows, torch.tensor(starts, device=counts.rows.device))
-    at: list[int] = edges.tolist()
-    return list(zip(starts[:-1], starts[1:], at[:-1], at[1:]))
-
-
-def _nb_block(
-    logits: Tensor,
-    log_theta: Tensor,
-    log_library: Tensor,
-    at: tuple[Tensor, Tensor],
-    x: Tensor,
-    grad: Tensor,
-    grad_theta: Tensor,
-) -> Tensor:
-    """Return the summed loss of some cells; fill ``grad``, add to ``grad_theta``.
-
-    With r = mu / theta and odds = r / (1 + r), the gradient by log mu is ``theta odds`` less
-    ``x (1 - odds)``, that by log theta is ``theta (log(1 + r) - odds)`` plus the terms of x > 0.
-    """
-    rows, cols = at
-    shared = log_theta.dim() == 1
-    theta = log_theta.exp()
-    top = logits.amax(1, keepdim=True)
-    weights = torch.sub(logits, top).exp_()
-    norm = weights.sum(1, keepdim=True)
-    ratio = torch.mul(weights, log_library.exp()[:, None] / norm).mul_(torch.exp(-log_theta))
-    soft = torch.log1p(ratio)
-    torch.div(ratio, ratio + 1, out=ratio)  # now the odds
-    theta_at = theta[cols] if shared else theta[at]
-    log_theta_at = theta_at.log()
-    odds_at, soft_at = ratio[at], soft[at]
-    log_mean_at = logits[at] + (log_library[:, None] - top - norm.log()).squeeze(1)[rows]
-    rest = x * (1 - odds_at)
-    torch.mul(ratio, theta, out=grad)
-    grad.index_put_(at, -rest, accumulate=True)
-    extra = rest - theta_at * (torch.digamma(x + theta_at) - torch.digamma(theta_at))
-    if shared:
-        value = (soft.sum(0, dtype=torch.float64) * theta).sum()
-        grad_theta.addcmul_(soft.sum(0) - ratio.sum(0), theta).index_add_(0, cols, extra)
-    else:
-        value = (soft * theta).sum(dtype=torch.float64)
-        grad_theta.add_(torch.sub(soft, ratio).mul_(theta))
-        grad_theta.index_put_(at, extra, accumulate=True)
-    grad.addcmul_(weights, -grad.sum(1, keepdim=True) / norm)
-    gammas = torch.lgamma(theta_at) + torch.lgamma(x + 1) - torch.lgamma(x + theta_at)
-    at_counts = x * (soft_at - log_mean_at + log_theta_at) + gammas
-    return value + at_counts.sum(dtype=torch.float64)
+def bounded(log_theta: Tensor) -> Tensor:
+    """Return log dispersions within the range that single precision can tell apart."""
+    return log_theta.clamp(_MIN_LOG_THETA, _MAX_LOG_THETA)
 
 
 def nb_loss(logits: Tensor, log_theta: Tensor, log_library: Tensor, counts: RowBatch) -> Tensor:
@@ -137,15 +48,13 @@ def nb_loss(logits: Tensor, log_theta: Tensor, log_library: Tensor, counts: RowB
     counts
         The cells' counts.
     """
-    out: Tensor = _NegativeBinomial.apply(  # type: ignore[no-untyped-call]
-        logits, log_theta, log_library, counts
-    )
-    return out
+    log_mean = torch.log_softmax(logits, 1) + log_library[:, None]
+    return -nb_terms(counts.dense(), log_mean, log_theta).mean()
 
 
 def nb_terms(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
     """Return the dense NB log-likelihood of every entry."""
-    log_theta = log_theta.clamp(_MIN_LOG_THETA, _MAX_LOG_THETA)
+    log_theta = bounded(log_theta)
     theta = log_theta.exp()
     soft = functional.softplus(log_mean - log_theta)
     gammas = torch.lgamma(x + theta) - torch.lgamma(theta) - torch.lgamma(x + 1)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from cellweave_glue import likelihoods
+from cellweave_glue import fused, likelihoods
 from cellweave_glue.sparse import propagate
 
 if TYPE_CHECKING:
@@ -135,6 +135,21 @@ class GraphEncoder(nn.Module):
         std = functional.softplus(self.spread(hidden)) + _EPS
         return Gaussian(mean=self.mean(hidden), std=std)
 
+    def sample(
+        self, adjacency: Tensor, transposed: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Return a draw of all feature vectors and the divergence of their posterior."""
+        if not fused.applies(self.vertices):
+            posterior = self.forward(adjacency, transposed)
+            return posterior.sample(generator), posterior.divergence()
+        return fused.sampled_posterior(
+            propagate(adjacency, transposed, self.vertices),
+            torch.cat([self.mean.weight, self.spread.weight]),
+            torch.cat([self.mean.bias, self.spread.bias]),
+            torch.randn(self.vertices.shape, generator=generator),
+            floor=_EPS,
+        )
+
 
 class DataDecoder(nn.Module):
     """p(x | u, V): linear in the feature vectors, with a scale, bias and dispersion a batch."""
@@ -199,6 +214,17 @@ class DataDecoder(nn.Module):
         values
             ``log`` of the library size for counts, else unused.
         """
+        if self.likelihood == "nb" and fused.applies(u, v):
+            return fused.nb_loss(
+                u,
+                v,
+                scale=functional.softplus(self.scale),
+                bias=self.bias,
+                log_theta=likelihoods.bounded(self.spread),
+                batch=batch,
+                log_library=values,
+                counts=data,
+            )
         logits = self.logits(u, v, batch)
         if self.likelihood == "bernoulli":
             return likelihoods.bernoulli_loss(logits, data.dense())

@@ -17,17 +17,30 @@ __all__ = ["RowBatch", "SparseRows", "propagate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowBatch:
-    """Some rows of a sparse matrix: non-zero ``values`` at (``rows``, ``cols``)."""
+    """Some rows of a sparse matrix, by ``index`` into ``source``; nothing is copied before use."""
 
-    rows: Tensor
-    cols: Tensor
-    values: Tensor
-    shape: tuple[int, int]
+    source: SparseRows
+    index: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Count rows and columns."""
+        return len(self.index), self.source.n_cols
+
+    def entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return row, column and value of every non-zero, row by row."""
+        starts = self.source.indptr[self.index]
+        lengths = self.source.indptr[self.index + 1] - starts
+        ends = torch.cumsum(lengths, 0)
+        device = self.index.device
+        rows = torch.repeat_interleave(torch.arange(len(self.index), device=device), lengths)
+        at = torch.arange(len(rows), device=device) + (starts - (ends - lengths))[rows]
+        return rows, self.source.indices[at].long(), self.source.values[at]
 
     def dense(self) -> Tensor:
         """Return the rows as a dense matrix."""
-        out = self.values.new_zeros(self.shape)
-        return out.index_put_((self.rows, self.cols), self.values)
+        rows, cols, values = self.entries()
+        return values.new_zeros(self.shape).index_put_((rows, cols), values)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +60,14 @@ class SparseRows:
         csr.eliminate_zeros()
         return cls(
             indptr=torch.as_tensor(csr.indptr.astype(np.int64), device=device),
-            indices=torch.as_tensor(csr.indices.astype(np.int64), device=device),
+            indices=torch.as_tensor(csr.indices.astype(np.int32), device=device),
             values=torch.as_tensor(csr.data, device=device),
             n_cols=csr.shape[1],
         )
 
     def take(self, rows: Tensor) -> RowBatch:
         """Return ``rows``, in that order."""
-        starts = self.indptr[rows]
-        lengths = self.indptr[rows + 1] - starts
-        ends = torch.cumsum(lengths, 0)
-        row_of = torch.repeat_interleave(torch.arange(len(rows), device=rows.device), lengths)
-        at = torch.arange(len(row_of), device=rows.device) + (starts - (ends - lengths))[row_of]
-        return RowBatch(
-            rows=row_of,
-            cols=self.indices[at],
-            values=self.values[at],
-            shape=(len(rows), self.n_cols),
-        )
+        return RowBatch(source=self, index=rows)
 
     def draw(self, rows: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw one stored column of each of ``rows`` that has any.
@@ -76,7 +79,7 @@ class SparseRows:
         has = lengths.nonzero().squeeze(1)
         u = torch.rand(len(has), generator=generator, device=rows.device)
         step = torch.minimum((u * lengths[has]).long(), lengths[has] - 1)
-        return has, self.indices[starts[has] + step]
+        return has, self.indices[starts[has] + step].long()
 
 
 class _Propagate(torch.autograd.Function):
