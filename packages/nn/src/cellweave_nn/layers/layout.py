@@ -33,9 +33,9 @@ class Padded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """Some cells of about one length: their rows as ``(b, l)``, and which places are tokens."""
+    """Some cells of about one length: how many, padded to what, and which places are tokens."""
 
-    rows: torch.Tensor
+    shape: tuple[int, int]
     is_token: torch.Tensor | None
 
 
@@ -51,26 +51,33 @@ class Packed:
         The same as plain integers.
     buckets
         Cells grouped by length.
+    rows
+        Which row stands at each place when the buckets are laid one after another, padding
+        included (it repeats a cell's last row); ``None`` when one bucket holds all in order.
     back
-        ``(T,)`` where each row stands after the buckets were laid one after another;
-        ``None`` when one bucket holds all rows in order.
+        ``(T,)`` at which of those places each row stands.
     """
 
     offsets: torch.Tensor
     lengths: tuple[int, ...]
     buckets: tuple[Bucket, ...]
-    back: torch.Tensor | None
+    rows: torch.Tensor | None = None
+    back: torch.Tensor | None = None
 
     def map(self, kernel: Kernel, *tensors: torch.Tensor) -> torch.Tensor:
         """Apply ``kernel(*tensors, is_token)`` to each bucket of tensors of shape ``(T, …)``."""
-        if self.back is None:
-            shape = self.buckets[0].rows.shape
+        if self.rows is None or self.back is None:
+            shape = self.buckets[0].shape
             return kernel(*(t.reshape(*shape, *t.shape[1:]) for t in tensors), None).flatten(0, 1)
+        # Laid out at once and then split: rows taken for each bucket by itself would cost, in the
+        # backward pass, a tensor of zeros as large as all of them a bucket.
+        sizes = [n * length for n, length in (bucket.shape for bucket in self.buckets)]
+        laid = [torch.split(t.index_select(0, self.rows), sizes) for t in tensors]
         parts = []
-        for bucket in self.buckets:
-            out = kernel(*(t[bucket.rows] for t in tensors), bucket.is_token)
-            parts.append(out.flatten(0, 1) if bucket.is_token is None else out[bucket.is_token])
-        return torch.cat(parts)[self.back]
+        for bucket, *pieces in zip(self.buckets, *laid, strict=True):
+            seen = (piece.unflatten(0, bucket.shape) for piece in pieces)
+            parts.append(kernel(*seen, bucket.is_token).flatten(0, 1))
+        return torch.cat(parts).index_select(0, self.back)
 
 
 Layout = Padded | Packed
@@ -91,22 +98,18 @@ def packed_layout(
     """Describe cells that stand one after another, and group them by length."""
     lengths = tuple(lengths)
     if lengths and min(lengths) == max(lengths):
-        rows = torch.arange(sum(lengths), device=device).view(len(lengths), lengths[0])
-        bucket = Bucket(rows=rows, is_token=None)
-        return Packed(offsets=offsets, lengths=lengths, buckets=(bucket,), back=None)
+        bucket = Bucket(shape=(len(lengths), lengths[0]), is_token=None)
+        return Packed(offsets=offsets, lengths=lengths, buckets=(bucket,))
     starts = [0]
     for length in lengths:
         starts.append(starts[-1] + length)
-    groups = _groups(lengths)
-    buckets = tuple(_bucket(group, lengths, starts, device) for group in groups)
+    laid = [_bucket(group, lengths, starts, device) for group in _groups(lengths)]
+    rows = torch.cat([rows for _, rows, _ in laid])
+    is_token = torch.cat([is_token for *_, is_token in laid])
     back = torch.empty(sum(lengths), dtype=torch.int64, device=device)
-    laid = torch.cat([_real_rows(bucket) for bucket in buckets])
-    back[laid] = torch.arange(len(laid), device=device)
-    return Packed(offsets=offsets, lengths=lengths, buckets=buckets, back=back)
-
-
-def _real_rows(bucket: Bucket) -> torch.Tensor:
-    return bucket.rows.flatten() if bucket.is_token is None else bucket.rows[bucket.is_token]
+    back[rows[is_token]] = is_token.nonzero().squeeze(1)
+    buckets = tuple(bucket for bucket, *_ in laid)
+    return Packed(offsets=offsets, lengths=lengths, buckets=buckets, rows=rows, back=back)
 
 
 def _groups(lengths: tuple[int, ...]) -> list[list[int]]:
@@ -124,7 +127,8 @@ def _groups(lengths: tuple[int, ...]) -> list[list[int]]:
 
 def _bucket(
     group: list[int], lengths: tuple[int, ...], starts: list[int], device: torch.device | str
-) -> Bucket:
+) -> tuple[Bucket, torch.Tensor, torch.Tensor]:
+    """Return a bucket, the row at each of its places, and whether it is a token."""
     longest = lengths[group[0]]
     first = torch.tensor([starts[i] for i in group], device=device)[:, None]
     counts = torch.tensor([lengths[i] for i in group], device=device)[:, None]
@@ -132,4 +136,5 @@ def _bucket(
     is_token = place < counts
     rows = first + torch.minimum(place, counts - 1)
     whole = lengths[group[-1]] == longest
-    return Bucket(rows=rows, is_token=None if whole else is_token)
+    bucket = Bucket(shape=(len(group), longest), is_token=None if whole else is_token)
+    return bucket, rows.flatten(), is_token.flatten()
