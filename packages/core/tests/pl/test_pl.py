@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cellweave import pl
 from cellweave.errors import DataError
+from cellweave.pl.colours import palette
 from cellweave.records import Matches, Score
 
 RNG = np.random.default_rng(0)
@@ -133,3 +134,22 @@ def test_errors_say_what_there_is():
         pl.worst_types({})
     with pytest.raises(DataError, match="holds NaN"):
         pl.layout(np.full((30, 3), np.nan))
+
+
+def test_types_named_differently_get_rows_and_columns_of_their_own():
+    ax = pl.confusion(np.array(["a", "b", "b", "c"]), np.array(["z", "y", "y", "x"]))
+    rows = [t.get_text() for t in ax.get_yticklabels()]
+    columns = [t.get_text() for t in ax.get_xticklabels()]
+    assert (rows, columns) == (["a", "b", "c"], ["z", "y", "x"])
+    square = pl.confusion(np.array(["a", "b", "c"]), np.array(["a", "b", "d"]))
+    assert len(square.get_xticklabels()) == len(square.get_yticklabels()) == 4
+
+
+def test_many_types_have_colours_of_their_own_and_a_legend_that_fits():
+    names = [f"a type with a long name {i}" for i in range(45)]
+    assert len(set(palette(names).values())) == 45
+    points = np.random.default_rng(0).normal(size=(450, 2))
+    ax = pl.umap(points, color=np.repeat(names, 10))
+    ax.figure.draw_without_rendering()
+    shown = ax.get_legend().get_window_extent()
+    assert shown.x1 <= ax.figure.bbox.x1 + 1

@@ -64,7 +64,7 @@ _HEADLINES = {
     "good": "It worked: cells of one kind meet across modalities.",
     "fair": "It worked in part: look at the weak points below before you build on it.",
     "poor": "It did not work: do not use this embedding to compare modalities.",
-    "unknown": "Cannot tell: without cell types or known pairs only mixing can be measured, "
+    "unknown": "Cannot tell: without shared cell types or known pairs only mixing can be measured, "
     "and wrong cells can mix well.",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from cellweave.pl.colours import INK, MUTED
@@ -9,7 +10,9 @@ from cellweave.pl.colours import INK, MUTED
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["bare", "legend_outside", "new_axes", "plain", "short"]
+__all__ = ["bare", "legend_outside", "legend_width", "new_axes", "plain", "short"]
+
+_PER_COLUMN = 14  # names below one another in a legend
 
 
 def new_axes(ax: Axes | None, *, width: float = 4.0, height: float = 3.2) -> Axes:
@@ -44,7 +47,14 @@ def plain(ax: Axes, title: str) -> Axes:
     return ax
 
 
-def legend_outside(ax: Axes, colours: dict[str, str], *, per_column: int = 14) -> None:
+def legend_width(names: Iterable[str]) -> float:
+    """Return the inches that :func:`legend_outside` needs beside the axes, about."""
+    shown = [short(name) for name in names]
+    columns = -(-len(shown) // _PER_COLUMN)
+    return columns * (0.25 + 0.067 * max(map(len, shown), default=0))
+
+
+def legend_outside(ax: Axes, colours: dict[str, str]) -> None:
     """Put a legend of dots at the right of the axes."""
     from matplotlib.lines import Line2D
 
@@ -61,7 +71,7 @@ def legend_outside(ax: Axes, colours: dict[str, str], *, per_column: int = 14) -
         labelcolor=INK,
         handletextpad=0.2,
         labelspacing=0.35,
-        ncols=-(-len(handles) // per_column),
+        ncols=-(-len(handles) // _PER_COLUMN),
     )
 
 

@@ -24,6 +24,9 @@ def confusion(
 ) -> Axes:
     """Draw the share of each true type (row) that was given each label (column).
 
+    Where hardly a name is both, types are named differently on the two sides: rows and columns
+    then have their own names, columns in the order of the rows that they were given to.
+
     Parameters
     ----------
     true, given
@@ -40,17 +43,29 @@ def confusion(
             "Expected one of each a cell."
         )
         raise DataError(msg)
-    names = sorted(set(true) | set(given))
-    codes = {name: i for i, name in enumerate(names)}
-    counts = np.zeros((len(names), len(names)))
-    np.add.at(counts, ([codes[t] for t in true], [codes[g] for g in given]), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = 1.8 + 0.34 * len(names)
-    ax = new_axes(ax, width=size + 0.6, height=size)
-    _heat(ax, shares, [short(n, 18) for n in names], [short(n, 18) for n in names], percent=True)
+    rows, columns, shares = _shares(true, given)
+    ax = new_axes(ax, width=2.4 + 0.34 * len(columns), height=1.8 + 0.34 * len(rows))
+    _heat(ax, shares, [short(n, 18) for n in rows], [short(n, 18) for n in columns], percent=True)
     ax.set_xlabel("label received", fontsize=9, color=INK)
     ax.set_ylabel("true type", fontsize=9, color=INK)
     return plain(ax, title)
+
+
+def _shares(true: np.ndarray, given: np.ndarray) -> tuple[list[str], list[str], np.ndarray]:
+    """Return row names, column names, and the share of each row in each column."""
+    rows, columns = sorted(set(true)), sorted(set(given))
+    speak_alike = 2 * len(set(rows) & set(columns)) >= len(columns)
+    if speak_alike:
+        rows = columns = sorted({*rows, *columns})
+    at_row = {name: i for i, name in enumerate(rows)}
+    at_column = {name: i for i, name in enumerate(columns)}
+    counts = np.zeros((len(rows), len(columns)))
+    np.add.at(counts, ([at_row[t] for t in true], [at_column[g] for g in given]), 1)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if not speak_alike:
+        order = np.lexsort((-shares.max(axis=0), shares.argmax(axis=0)))
+        shares, columns = shares[:, order], [columns[i] for i in order]
+    return rows, columns, shares
 
 
 def metrics_table(scores: Iterable[Score], *, title: str = "", ax: Axes | None = None) -> Axes:

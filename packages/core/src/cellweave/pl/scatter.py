@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellweave.errors import DataError, closest, one_of
-from cellweave.pl.axes import bare, legend_outside, new_axes
+from cellweave.pl.axes import bare, legend_outside, legend_width, new_axes
 from cellweave.pl.colours import MISSING, MUTED, palette
 
 if TYPE_CHECKING:
@@ -59,7 +59,10 @@ def umap(
     if values is not None and len(values) != len(points):
         msg = f"`color` has {len(values)} values for {len(points)} cells. Expected one each."
         raise DataError(msg)
-    ax = new_axes(ax, width=4.6)
+    if is_names := values is not None and not np.issubdtype(values.dtype, np.number):
+        colours = colours or palette(sorted({str(v) for v in np.asarray(values, dtype=object)}))
+    beside = legend_width(colours or ()) if legend and is_names else 0.8
+    ax = new_axes(ax, width=3.6 + beside)
     draw_dots(ax, points, values, colours=colours, legend=legend)
     frame_around(ax, points)
     return bare(ax, title)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from cellweave import pl
 from cellweave.errors import DataError
 from cellweave.evaluation.transfer import transfer
-from cellweave.pl.axes import bare, legend_outside, new_axes
+from cellweave.pl.axes import bare, legend_outside, legend_width, new_axes
 from cellweave.pl.scatter import draw_dots, frame_around
 from cellweave.reporting.cells import ShownCells
 from cellweave.reporting.page import Figure, Section
@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 _MOST_CURVES = 12
+_WIDE_LEGEND = 2.4  # inches
 _MOST_ASKED = 20_000
 
 
@@ -112,7 +113,16 @@ def _map(
     def draw(ax: Axes) -> Axes:
         return pl.umap(points, color=named, colours=shown, title=title, ax=ax)
 
-    return _figure(name, title, draw, look_for=look_for)
+    return _beside_legend(name, title, draw, shown or (), look_for=look_for)
+
+
+def _beside_legend(
+    name: str, title: str, draw: Callable[[Axes], Axes], names: Iterable[str], look_for: str = ""
+) -> Figure:
+    """Make room for the legend; one with many names takes a whole row of the page."""
+    room = max(legend_width(names), 1.0)
+    wide = room > _WIDE_LEGEND
+    return _figure(name, title, draw, look_for=look_for, wide=wide, width=3.6 + room)
 
 
 def _alone(modality: str, points: np.ndarray, cells: ShownCells) -> Figure:
@@ -131,7 +141,7 @@ def _alone(modality: str, points: np.ndarray, cells: ShownCells) -> Figure:
         legend_outside(ax, present)
         return bare(ax, f"{modality} alone, by type")
 
-    return _figure(f"umap-type-{_slug(modality)}", f"{modality} by type", draw)
+    return _beside_legend(f"umap-type-{_slug(modality)}", f"{modality} by type", draw, present)
 
 
 def confusion_section(cells: ShownCells, *, seed: int) -> Section | None:
@@ -156,13 +166,19 @@ def confusion_section(cells: ShownCells, *, seed: int) -> Section | None:
                 title=f"Label transfer {source} to {target}",
                 canvas=ax.figure,  # type: ignore[arg-type]
                 look_for=f"Each {target} cell took the type of its nearest {source} cell. "
-                "Good: a dark diagonal.",
+                + _what_is_good(moved.true, moved.given),
             )
         )
     if not figures:
         return None
     lead = "A row is a true type; a column the type received from the other modality."
     return Section(title="Which types are taken for which", lead=lead, blocks=tuple(figures))
+
+
+def _what_is_good(true: np.ndarray, given: np.ndarray) -> str:
+    if set(true) & set(given):
+        return "Good: a dark diagonal."
+    return "Types are named differently on the two sides. Good: one dark cell a row, of its kind."
 
 
 def worst_section(scores: Scores | None) -> Section | None:
