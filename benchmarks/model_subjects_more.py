@@ -15,6 +15,8 @@ from pathlib import Path
 
 import anndata
 import numpy as np
+import pandas as pd
+import scipy.sparse as sp
 import torch
 from model_subjects import Subject
 from torch import nn
@@ -58,6 +60,14 @@ def mapped(x: torch.Tensor, s: State, name: str) -> torch.Tensor:
 
 def normed(x: torch.Tensor, s: State, name: str, eps: float = 1e-5) -> torch.Tensor:
     return F.layer_norm(x, x.shape[-1:], s[f"{name}.weight"], s[f"{name}.bias"], eps)
+
+
+def normalised(adata: anndata.AnnData) -> sp.csr_matrix:
+    """Normalise to 10 000 and take log1p, sparse and all cells at once, as scanpy does."""
+    x = adata.X.copy()
+    totals = np.asarray(x.sum(1)).ravel()
+    x.data = np.log1p(x.data * np.repeat((1e4 / totals).astype(np.float32), np.diff(x.indptr)))
+    return x
 
 
 def scbert(folder: Path, depth: int, width: int, heads: int, n_genes: int) -> Subject:
@@ -107,12 +117,14 @@ def scbert(folder: Path, depth: int, width: int, heads: int, n_genes: int) -> Su
             found.append(normed(x, s, "norm")[-1].numpy())
         return np.stack(found)
 
-    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
-        for row in adata.X:
-            values = row.toarray()[0]
-            values = np.log2(1 + values / values.sum() * 1e4)
+    def plainly(adata: anndata.AnnData) -> Iterator[torch.Tensor]:
+        # Normalised and logged (base 2) as one sparse matrix; then each row dense, cut, and long.
+        logged = normalised(adata)
+        logged.data /= math.log(2)
+        for i in range(logged.shape[0]):
+            values = logged[i].toarray()[0]
             values[values > 5] = 5
-            yield np.append(values.astype(np.int64), 0)
+            yield torch.cat([torch.from_numpy(values).long(), torch.tensor([0])])
 
     return Subject(
         model=ScbertModel.load(folder), genes=genes, longest=2000, padded=padded,
@@ -159,10 +171,12 @@ def tosica(folder: Path, depth: int, width: int, heads: int, n_genes: int, sets:
             x = x + mapped(up, s, f"{stem}.mlp.fc2")
         return normed(x, s, "norm", 1e-6)[:, 0].numpy()
 
-    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
-        for row in adata.X:
-            values = row.toarray()[0]
-            yield np.log1p(values / values.sum() * 1e4)
+    def plainly(adata: anndata.AnnData) -> Iterator[torch.Tensor]:
+        # Normalised as one sparse matrix, then a dense table, and batches of 50 rows.
+        table = pd.DataFrame(normalised(adata).todense(), index=adata.obs_names.tolist())
+        rows = torch.from_numpy(np.array(table).astype(np.float32))
+        for batch in torch.utils.data.DataLoader(rows, batch_size=50):
+            yield from batch
 
     return Subject(
         model=TosicaModel.load(folder), genes=genes, longest=n_genes, padded=padded,
@@ -217,17 +231,30 @@ def uce(
         return F.normalize(mapped(x, s, "decoder.3")[0], dim=1).numpy()
 
     def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
-        for row in adata.X:
-            weights = np.log1p(row.toarray()[0].astype(np.float64))
-            chosen = rng.choice(n_genes, 1024, p=weights / weights.sum())
-            order = np.unique(lies[chosen])
+        # Dense counts of 64 bits; weights are summed in a loop over all genes, as upstream does.
+        counts_of = adata.X.toarray().astype(np.int64)
+        for i in range(len(counts_of)):
+            counts = torch.tensor(counts_of[i]).unsqueeze(0)
+            weights = torch.log1p(counts)
+            weights = (weights / weights.sum())[0].numpy().astype(np.float64)
+            torch.where(counts[0] > 0), torch.where(counts[0] < 1)
+            weights = weights / sum(weights)
+            chosen = rng.choice(np.arange(n_genes), 1024, p=weights, replace=True)
+            chosen = chosen[np.argsort(lies[chosen])]
+            on, at = lies[chosen], starts[chosen]
+            sentence, length = np.full(1536, 3), 1
+            order = np.unique(on)
             rng.shuffle(order)
-            sentence = [np.array([3])]
             for chromosome in order:
-                inside = chosen[lies[chosen] == chromosome]
-                inside = inside[np.argsort(starts[inside])]
-                sentence += [np.array([chromosome]), 4 + inside, np.array([2])]
-            yield np.concatenate(sentence)
+                sentence[length] = 4 + n_genes + chromosome
+                here = np.where(on == chromosome)[0]
+                inside = chosen[here[np.argsort(at[here])]]
+                sentence[length + 1 : length + 1 + len(inside)] = 4 + inside
+                length += len(inside) + 2
+                sentence[length - 1] = 2
+            sentence[length:] = 0
+            mask = torch.cat([torch.ones(length), torch.zeros(1536 - length)])
+            yield torch.from_numpy(sentence).float().long()[mask > 0].numpy()
 
     return Subject(
         model=model, genes=genes, longest=3000, padded=padded, ids_plainly=plainly,
@@ -298,9 +325,11 @@ def cellplm(folder: Path, depth: int, width: int, heads: int, n_genes: int) -> S
         z = F.relu(mapped(z, s, f"{inference}.inference_qzyx.0"))
         return mapped(z, s, f"{inference}.inference_qzyx.2.mu").numpy()
 
-    def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
-        for row in adata.X:
-            yield np.log1p(row.toarray()[0])
+    def plainly(adata: anndata.AnnData) -> Iterator[torch.Tensor]:
+        # All cells at once: to 64 bits, to a sparse tensor of coordinates, back to 32, logged.
+        x = adata.X.astype(float)
+        rows = torch.sparse_csr_tensor(x.indptr, x.indices, x.data, x.shape)
+        yield torch.log1p(rows.to_sparse().float().coalesce())
 
     return Subject(
         model=CellplmModel.load(folder), genes=genes, longest=4000, padded=padded,
@@ -366,10 +395,16 @@ def scmulan(folder: Path, depth: int, width: int, heads: int, n_genes: int) -> S
         return np.stack(found)
 
     def plainly(adata: anndata.AnnData) -> Iterator[np.ndarray]:
-        for row in adata.X:
-            values = np.log1p(row.data / row.data.sum() * 1e4)[::-1]
-            np.digitize(values, np.linspace(0, values.max(), 11), right=True)
-            yield row.indices[::-1]
+        # A dense table with names; a cell's genes pass through names, lists and a dictionary.
+        table = pd.DataFrame(normalised(adata).toarray(), columns=adata.var_names)
+        table.index = list(adata.obs_names)
+        for cell in adata.obs_names:
+            row = table.loc[cell]
+            seen = row[row > 0].index.tolist()
+            told = dict(zip(seen, row[seen].values))
+            names, values = list(told)[::-1], list(told.values())[::-1]
+            np.append(np.digitize(values, np.linspace(0, np.max(values), 11), right=True), 0)
+            yield np.array([place[name] for name in [*names, "<PCT>"]])
 
     return Subject(
         model=model, genes=genes, longest=1000, padded=padded, ids_plainly=plainly,
@@ -385,8 +420,12 @@ MORE = {
     "scmulan-default": (scmulan, (12, 768, 12, 20_000)),
     # Narrow ones, to measure memory.
     "scbert-tiny": (scbert, (1, 8, 1, 100)),
+    "scbert-narrow": (scbert, (1, 8, 1, 16_906)),
     "tosica-tiny": (tosica, (1, 8, 2, 500, 20)),
     "uce-tiny": (uce, (1, 20, 20, 20, 8, 2000)),
+    "uce-narrow": (uce, (1, 20, 20, 20, 8, 18_000)),
     "cellplm-tiny": (cellplm, (2, 32, 4, 4000)),
+    "cellplm-narrow": (cellplm, (2, 32, 4, 19_374)),
     "scmulan-tiny": (scmulan, (2, 32, 4, 4000)),
+    "scmulan-narrow": (scmulan, (2, 32, 4, 42_117)),
 }

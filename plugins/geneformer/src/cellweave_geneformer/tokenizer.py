@@ -147,7 +147,7 @@ class GeneformerTokenizer:
         matrix = csr_of(adata, self.layer)
         obs = pd.DataFrame({_TOTAL: self._totals(adata, matrix)}, index=adata.obs_names)
         places = self._places(adata)
-        if len(np.unique(places[places >= 0])) < (places >= 0).sum():
+        if np.bincount(places[places >= 0]).max(initial=0) > 1:
             matrix, places = _collapsed(matrix, places, len(self.table.features))
         names = np.asarray(adata.obs_names, dtype=str)
         return self.ranks.encode_matrix(matrix, places, names=names, obs=obs)
@@ -199,8 +199,9 @@ class GeneformerTokenizer:
 
     def _places(self, adata: AnnData) -> np.ndarray:
         """Return the place of each column in the table, ``-1`` where it is no known gene."""
-        column = pd.Index(adata.var.get(_ID_COLUMN, adata.var_names))
-        asked = (column, adata.var_names)
+        asked = [adata.var_names]
+        if _ID_COLUMN in adata.var:
+            asked.append(pd.Index(adata.var[_ID_COLUMN]))
         if (kept := self.ranks.memo.get(asked, self.table.features)) is not None:
             return kept
         index = pd.Index(self.table.features)

@@ -59,6 +59,11 @@ class BinTokenizer(FeatureTokenizer):
             problems.append(f"ties={self.ties!r}; expected one of {', '.join(_TIES)}")
         return problems
 
+    @property
+    def close(self) -> bool:
+        """Tell whether rows must be written one behind the other: quantile bins read lengths."""
+        return self.rule == "quantile"
+
     def _write(
         self,
         rows: Rows,

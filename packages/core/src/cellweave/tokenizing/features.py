@@ -77,18 +77,27 @@ class FeatureTokenizer(SparseTokenizer):
         )
         return cls.from_table(table, **parameters)
 
+    @property
+    def close(self) -> bool:
+        """Tell whether rows must be written one behind the other, without room for a frame."""
+        return False
+
     def _encoded(self, rows: Rows, frame: Frame) -> Body:
         tokens = rows.by_column(self.table.ids, missing=-1)
         counts = counted(rows, tokens)
-        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        ids = np.empty(starts[-1], dtype=np.int32)
-        values = np.empty(starts[-1], dtype=np.float32)
-        self._write(rows, tokens, starts[:-1], ids, values)
         body = self._laid_out(counts, frame)
+        body.values = self.memory.empty(len(body.ids), np.float32)
+        if not self.close and np.array_equal(counts, body.lengths):
+            self._write(rows, tokens, body.starts, body.ids, body.values)
+            frame.fill_values(body.offsets, body.values, self.start_value)
+            return body
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        ids = self.memory.empty(starts[-1], np.int32)
+        values = self.memory.empty(starts[-1], np.float32)
+        self._write(rows, tokens, starts[:-1], ids, values)
         if frame.width == 0 and len(body.ids) == len(ids):
             body.ids, body.values = ids, values
             return body
-        body.values = np.empty(len(body.ids), dtype=np.float32)
         keys = self._keys(rows, "overflow") if self.overflow == "sample" else NO_KEYS
         lay_rows(ids, values, counts, body.lengths, keys, body.starts, body.ids, body.values)
         frame.fill_values(body.offsets, body.values, self.start_value)
