@@ -16,6 +16,7 @@ from cellweave.kernels.counter_random import cell_keys
 from cellweave.kernels.ragged import close_gaps
 from cellweave.records import ComponentState, Provenance, Tokens, Vocabulary
 from cellweave.tokenizing.frame import Frame, frame_of
+from cellweave.tokenizing.memory import TokenMemory
 from cellweave.tokenizing.rows import (
     PlaceMemo,
     Rows,
@@ -90,6 +91,7 @@ class SparseTokenizer:
     _table: TokenTable | None = field(default=None, init=False, repr=False)
     _learning: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     memo: PlaceMemo = field(default_factory=PlaceMemo, init=False, repr=False)
+    memory: TokenMemory = field(default_factory=TokenMemory, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the arguments; all problems at once."""
@@ -258,7 +260,7 @@ class SparseTokenizer:
             offsets=offsets,
             starts=frame.body_starts(offsets),
             lengths=lengths,
-            ids=np.empty(offsets[-1], dtype=np.int32),
+            ids=self.memory.empty(offsets[-1], np.int32),
         )
 
     def _tightened(self, body: Body, lengths: np.ndarray, frame: Frame) -> Body:
