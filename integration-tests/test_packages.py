@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from cellweave.config.described import component_settings
+from cellweave.plugins import get_plugin_manager
+from cellweave.records import ComponentKind
+
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = sorted(
     p.parent
@@ -169,3 +173,19 @@ def test_importing_a_package_does_nothing(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+def test_every_setting_of_every_component_is_explained():
+    silent = {
+        f"{component.spec.name}: {setting.name}"
+        for component in get_plugin_manager().components()
+        if not component.missing_modules()
+        for setting in component_settings(component)
+        if not setting.meaning
+    }
+    assert not silent
+
+
+def test_every_modality_tells_the_settings_of_its_preparation():
+    modalities = get_plugin_manager().registry(ComponentKind.MODALITY).components
+    assert [name for name, c in modalities.items() if not component_settings(c)] == []

@@ -51,6 +51,15 @@ def refused(capsys, *arguments: str) -> str:
     return words
 
 
+def test_show_tells_settings_and_refuses_unknown_names(capsys):
+    assert main(["plugins", "show", "core.foscttm"]) == 0
+    words = capsys.readouterr().out
+    assert "max_queries: int = 20000\n      With more pairs" in words
+    assert main(["plugins", "show", "foscttm", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["settings"][0]["name"] == "max_queries"
+    assert "Did you mean 'core.foscttm'" in refused(capsys, "plugins", "show", "core.fosctm")
+
+
 def test_bad_input_is_told_with_exit_code_2(made, tmp_path, capsys):
     broken = tmp_path / "broken.h5ad"
     broken.write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 100)

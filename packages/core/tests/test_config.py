@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import pytest
 
 from cellweave.config import PipelineConfig, coerce_arguments, load_config
 from cellweave.config.arguments import parse_settings
+from cellweave.config.described import settings_of
 from cellweave.errors import ConfigError
 
 GOOD = """
@@ -101,3 +103,49 @@ def test_json_is_read_as_json(tmp_path):
         load(tmp_path, "{'single': 'quotes'}", "run.json")
     values = {"inputs": ["a.h5ad"], "output": "o.h5mu", "integrator": {"name": "x"}}
     assert load(tmp_path, json.dumps(values), "ok.json").output.name == "o.h5mu"
+
+
+class Base:
+    """A base.
+
+    Parameters
+    ----------
+    size, depth : int
+        How large,
+        and how deep.
+    seed
+        Of the base.
+
+    Notes
+    -----
+    seed
+        Not this.
+    """
+
+
+class Child(Base):
+    """A child.
+
+    Parameters
+    ----------
+    seed
+        Of the child.
+    """
+
+    def __init__(self, *, size: int, depth: Literal["low", "high"] = "low", seed: int = 0) -> None:
+        pass
+
+
+def make_child(*, seed: int = 3) -> Child:
+    """Make one."""
+    return Child(size=1, seed=seed)
+
+
+def test_settings_are_told_with_what_the_docstrings_say():
+    told = {s.name: (s.kind, s.default, s.meaning) for s in settings_of(Child)}
+    assert told == {
+        "size": ("int", None, "How large, and how deep."),
+        "depth": ("Literal['low', 'high']", "'low'", "How large, and how deep."),
+        "seed": ("int", "0", "Of the child."),
+    }
+    assert [(s.default, s.meaning) for s in settings_of(make_child)] == [("3", "Of the child.")]

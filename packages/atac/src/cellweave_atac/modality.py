@@ -20,6 +20,7 @@ class AtacModality:
 
     name = "atac"
     representation = "X_lsi"
+    settings_type = "cellweave_atac.preparation:AtacSettings"
     formats = (
         ".tsv.gz",
         ".tsv",

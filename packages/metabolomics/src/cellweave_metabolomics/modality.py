@@ -24,6 +24,7 @@ class MetabolomicsModality:
 
     name = "metab"
     representation = "X_pca"
+    settings_type = "cellweave_metabolomics.preparation:MetabolomicsSettings"
     formats = (".imzML", *_TABLES)
 
     def guess(self, adata: AnnData) -> float:

@@ -22,6 +22,7 @@ class ProteinModality:
 
     name = "prot"
     representation = "X_pca"
+    settings_type = "cellweave_protein.preparation:ProteinSettings"
     formats = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 
     def guess(self, adata: AnnData) -> float:

@@ -26,6 +26,7 @@ class RnaModality:
 
     name = "rna"
     representation = "X_pca"
+    settings_type = "cellweave_rna.preparation:RnaSettings"
     formats = (".loom", ".h5", "matrix.mtx", "matrix.mtx.gz")
 
     def guess(self, adata: AnnData) -> float:

@@ -24,6 +24,7 @@ class SpatialModality:
 
     name = "spatial"
     representation = "X_pca"
+    settings_type = "cellweave_spatial.preparation:SpatialSettings"
     formats = ("Visium folder", "Xenium folder", "CosMx folder", "MERSCOPE folder")
 
     def guess(self, adata: AnnData) -> float:

@@ -74,6 +74,8 @@ class NetworkTask:
         A model sees at most so many cells.
     n_edges
         How many of the strongest links ``predict`` returns.
+    batch_size, device
+        Cells that a model sees at a time, and where.
     seed
         Of what is random.
 

@@ -28,7 +28,11 @@ Output = Annotated[Path, typer.Option("--output", "-o", help="Where the result g
 Seed = Annotated[int, typer.Option("--seed", help="Same seed, same machine, same bytes.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the component; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of the component, repeatable; `cellweave plugins show NAME` tells them.",
+    ),
 ]
 Report = Annotated[Path | None, typer.Option("--report", help="Write a one-file HTML report.")]
 Links = Annotated[

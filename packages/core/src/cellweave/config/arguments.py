@@ -50,7 +50,7 @@ def coerce_arguments(target: Any, arguments: Mapping[str, Any], *, name: str) ->
         for n, p in inspect.signature(target).parameters.items()
         if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD) and n != "self"
     }
-    hints = _hints_of(target)
+    hints = hints_of(target)
     problems: list[str] = []
     values: dict[str, Any] = {}
     for key, value in arguments.items():
@@ -84,7 +84,8 @@ def require_arguments(target: Any, arguments: Mapping[str, Any], *, name: str) -
         raise ConfigError(msg)
 
 
-def _hints_of(target: Any) -> dict[str, Any]:
+def hints_of(target: Any) -> dict[str, Any]:
+    """Return the types of a constructor's or a function's arguments, where they can be told."""
     # The constructor of a dataclass knows only names of its own module; the class asks every base.
     function = target.__init__ if inspect.isclass(target) else target
     try:

@@ -36,6 +36,9 @@ class Modality(Protocol):
         Key in ``obsm`` of the prepared coordinates: ``"X_pca"``, ``"X_lsi"`` …
     formats
         File suffixes or folder signs that ``read`` knows beyond h5ad, h5mu and zarr.
+    settings_type
+        Not required: ``"module:attr"`` of the record that holds the settings of ``prepare``;
+        ``cellweave plugins show`` lists its fields.
     """
 
     name: str
