@@ -15,6 +15,7 @@ compared for each family stands in ``model_subjects.py`` and ``model_subjects_mo
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import resource
 import tempfile
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
@@ -33,6 +35,7 @@ from model_subjects import Subject
 from model_subjects_more import MORE
 
 from cellweave.records import Tokens
+from cellweave.verbs.embed_file import embed_file
 
 SUBJECTS = {**FIRST, **MORE}
 
@@ -119,18 +122,53 @@ def compare(name: str, n_cells: int, batch_size: int, rounds: int, longest: int)
 
 
 def memory(name: str, n_cells: int) -> None:
-    """Say how much the peak grows from a hundredth of the cells to all of them."""
-    subject = subject_of(name)
-    data = cells(n_cells, subject, 60)
-    subject.model.embed(data[: n_cells // 100])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    values = subject.model.embed(data).values
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Embed a tenth of the cells and all of them from a file, each in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        sizes = (n_cells // 10, n_cells)
+        for n in sizes:
+            in_a_process(write_cells, name, n, folder)
+        few, many = (in_a_process(peak_of, name, n, folder) for n in sizes)
     print(
-        f"{name}: {n_cells} cells, peak {after / 1024:.0f} MiB, {(after - before) / 1024:.0f} MiB "
-        f"above that of {n_cells // 100} cells; the vectors alone are {values.nbytes / 2**20:.0f} "
-        "MiB"
+        f"{name}: {n_cells:,} cells ({many['file']:.0f} MiB of counts): peak {many['peak']:.0f} MiB,"
+        f" for a tenth of them {few['peak']:.0f} MiB, before the first {many['start']:.0f} MiB; the"
+        f" vectors alone are {many['vectors']:.0f} MiB. {n_cells / many['seconds']:,.0f} cells/s"
     )
+
+
+def in_a_process(compute: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what ``compute`` gives in a fresh process, whose peak is its own."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(compute, arguments)
+
+
+def peak_of(name: str, n_cells: int, folder: str) -> dict[str, float]:
+    """Embed cells as ``cellweave embed`` does, and measure this process."""
+    torch.set_num_threads(1)
+    source = Path(folder, f"{n_cells}.h5ad")
+    subject = subject_of(name)
+    subject.model.embed(cells(50, subject, 100))
+    start = peak()
+    began = time.process_time()
+    found = embed_file(source, subject.model, Path(folder, "out.h5ad"), key_added="X_model")
+    seconds = time.process_time() - began
+    with h5py.File(source) as file:
+        stored = sum(file["X"][k].size * file["X"][k].dtype.itemsize for k in file["X"])
+    return {
+        "peak": peak(), "start": start, "seconds": seconds, "file": stored / 2**20,
+        "vectors": found.values.nbytes / 2**20,
+    }  # fmt: skip
+
+
+def write_cells(name: str, n_cells: int, folder: str) -> None:
+    """Write the cells in a process that ends, so that their memory is not counted."""
+    subject = subject_of(name)
+    cells(n_cells, subject, 400).write_h5ad(Path(folder, f"{n_cells}.h5ad"))
+
+
+def peak() -> float:
+    """Return the most memory that this process ever had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> None:

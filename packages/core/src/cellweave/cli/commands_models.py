@@ -29,22 +29,14 @@ def _embed(
     as_json: Json = False,
 ) -> None:
     """Write one vector a cell into `obsm`, in input order."""
-    from cellweave.cli.commands_data import load_inputs
-    from cellweave.errors import DataError, one_of
+    from cellweave.verbs.embed_file import embed_file
     from cellweave.verbs.models import load
-    from cellweave.verbs.read import write
 
-    mdata = load_inputs([data])
     loaded = load(model, family=family)
-    modality = "rna" if "rna" in mdata.mod else next(iter(mdata.mod))
-    if len(mdata.mod) > 1 and "rna" not in mdata.mod:
-        msg = f"{data!r} holds {one_of(mdata.mod)} and no rna. Give a file with one modality."
-        raise DataError(msg)
-    adata = mdata.mod[modality].copy()
-    embedding = loaded.embed(adata, batch_size=batch_size, device=device)
     key_added = key or f"X_{loaded.family}"
-    embedding.write(adata, key_added=key_added)
-    write(adata, output)
+    embedding = embed_file(
+        data, loaded, output, key_added=key_added, batch_size=batch_size, device=device
+    )
     if as_json:
         show_json({"output": str(output), "key": key_added, "shape": list(embedding.values.shape)})
     else:
