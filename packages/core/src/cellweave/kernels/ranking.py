@@ -25,6 +25,7 @@ _DIGITS = 9
 _RADIX = 1 << _DIGITS
 _STEPS = _RADIX * _RADIX  # what two digits tell apart
 _CLOSE = 16  # units in the last place of a key: three roundings, with room
+_SHORT = 1 << 16  # rows and tables below: a place and a column share the lower half of a word
 
 
 def rank_rows(
@@ -61,20 +62,25 @@ def rank_rows(
     """
     written = np.zeros(len(starts), dtype=np.int64)
     inverses = np.where(tokens >= 0, 1.0 / factors, 0.0).astype(np.float32)
+    widest = int(np.diff(indptr).max(initial=0))
+    short = widest <= _SHORT and tokens.shape[1] <= _SHORT
+    # Ids that follow each other need no look-up: the usual case after a fit on the same data.
+    runs = np.all(np.diff(tokens, axis=1) == 1, axis=1) & (tokens[:, :1] >= 0).all(axis=1)
     _rank_rows(
-        indptr, indices, data, tokens, factors, inverses, groups, totals, target, single,
-        starts, limits, keys, int(np.diff(indptr).max(initial=0)), out_ids, out_values, written,
+        indptr, indices, data, tokens, runs, factors, inverses, groups, totals, target, single,
+        starts, limits, keys, widest, short, out_ids, out_values, written,
     )  # fmt: skip
     return written
 
 
 @njit(cache=True, nogil=True)
 def _rank_rows(  # type: ignore[no-untyped-def]
-    indptr, indices, data, tokens, factors, inverses, groups, totals, target, single,
-    starts, limits, thinning, widest, out_ids, out_values, written,
+    indptr, indices, data, tokens, runs, factors, inverses, groups, totals, target, single,
+    starts, limits, thinning, widest, short, out_ids, out_values, written,
 ):  # fmt: skip
     keys = np.empty(widest, dtype=np.float32)
     words, other = np.empty(widest, dtype=np.uint64), np.empty(widest, dtype=np.uint64)
+    near = np.empty(widest, dtype=np.int32)
     low, high = np.empty(_RADIX, dtype=np.uint32), np.empty(_RADIX + 1, dtype=np.uint32)
     for i in range(len(starts)):
         columns = indices[indptr[i] : indptr[i + 1]]
@@ -82,18 +88,18 @@ def _rank_rows(  # type: ignore[no-untyped-def]
         divisor, mine = factors[groups[i]], tokens[groups[i]]
         bits = _keys_of_row(columns, counts, inverses[groups[i]], keys)
         wanted = len(columns) if len(thinning) > 0 else limits[i]
-        n = _sorted_words(bits, wanted, words, other, low, high)
-        _settle(words[:n], columns, counts, divisor, totals[i], target, single)
+        n = _sorted_words(bits, columns, short, wanted, words, other, low, high)
+        _settle(words[:n], near, short, columns, counts, divisor, totals[i], target, single)
         if n > limits[i]:
             if len(thinning) > 0:
                 _thin(words[:n], limits[i], thinning[i])
             n = limits[i]
         written[i] = n
         first = starts[i]
-        _write_ids(words[:n], columns, mine, out_ids[first : first + n])
+        _write_ids(words[:n], short, runs[groups[i]], columns, mine, out_ids[first : first + n])
         if len(out_values) > 0:
             out = out_values[first : first + n]
-            _write_values(words[:n], counts, totals[i], target, single, out)
+            _write_values(words[:n], short, counts, totals[i], target, single, out)
 
 
 @njit(cache=True, nogil=True)
@@ -105,24 +111,26 @@ def _keys_of_row(columns, counts, inverse, keys):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True, nogil=True)
-def _sorted_words(bits, wanted, words, other, low, high):  # type: ignore[no-untyped-def]
+def _sorted_words(bits, columns, short, wanted, words, other, low, high):  # type: ignore[no-untyped-def]
     """Sort at least the ``wanted`` largest keys, descending, and count them; 0 is left out.
 
     One word an entry: how far its key is from the largest in the upper half, its place in the
-    row in the lower. Equal digits keep the order of the row.
+    row in the lower, and its column beside that where both are short. Equal digits keep the order
+    of the row.
     """
-    smallest, largest = _range(bits)
+    smallest, largest, zeros = _range(bits)
     if largest == 0:
         return 0
     spread = np.uint64(largest - smallest)
     shift = np.uint64(0)
     while spread >> shift >= np.uint64(_STEPS):
         shift += np.uint64(1)
-    _make_words(bits, largest, np.uint32(spread), words)
+    _make_words(bits, columns, short, largest, np.uint32(spread), words)
     upper = shift + np.uint64(32 + _DIGITS)
     _count_digits(words[: len(bits)], upper, np.uint64(0xFFFFFFFF), high)
-    end = (_worst(high, wanted, shift, spread) + np.uint64(1)) << np.uint64(32)
-    n = _drop(words[: len(bits)], end)
+    worst, n = _worst(high, wanted, shift, spread), len(bits)
+    if zeros or worst < spread:
+        n = _drop(words[:n], (worst + np.uint64(1)) << np.uint64(32))
     lower, mask = shift + np.uint64(32), np.uint64(_RADIX - 1)
     _count_digits(words[:n], lower, mask, low)
     _starts_of(low)
@@ -134,21 +142,32 @@ def _sorted_words(bits, wanted, words, other, low, high):  # type: ignore[no-unt
 
 @njit(cache=True, nogil=True)
 def _range(bits):  # type: ignore[no-untyped-def]
-    """Give the smallest key above 0 and the largest key."""
-    below, largest = np.uint32(0xFFFFFFFF), np.uint32(0)
+    """Give the smallest key above 0, the largest key, and whether one is 0."""
+    below, largest, least = np.uint32(0xFFFFFFFF), np.uint32(0), np.uint32(0xFFFFFFFF)
     for k in range(len(bits)):
-        largest = max(largest, bits[k])
+        largest, least = max(largest, bits[k]), min(least, bits[k])
         # A zero wraps to the largest word, so it is never the smallest.
         below = min(below, bits[k] - np.uint32(1))
-    return below + np.uint32(1), largest
+    return below + np.uint32(1), largest, least == 0
 
 
 @njit(cache=True, nogil=True)
-def _make_words(bits, largest, spread, words):  # type: ignore[no-untyped-def]
+def _make_words(bits, columns, short, largest, spread, words):  # type: ignore[no-untyped-def]
+    half, quarter = np.uint64(32), np.uint64(16)
+    if short:
+        for k in range(len(bits)):
+            # A key of 0 stands just beyond the range, from where it is dropped.
+            down = np.uint64(min(largest - bits[k], spread + np.uint32(1)))
+            words[k] = (down << half) | (np.uint64(k) << quarter) | np.uint64(columns[k])
+        return
     for k in range(len(bits)):
-        # A key of 0 stands just beyond the range, from where it is dropped.
-        down = min(largest - bits[k], spread + np.uint32(1))
-        words[k] = (np.uint64(down) << np.uint64(32)) | np.uint64(k)
+        down = np.uint64(min(largest - bits[k], spread + np.uint32(1)))
+        words[k] = (down << half) | np.uint64(k)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _place_of(word, short):  # type: ignore[no-untyped-def]
+    return np.uint32(word) >> np.uint32(16) if short else np.uint32(word)
 
 
 @njit(cache=True, nogil=True)
@@ -201,32 +220,52 @@ def _place(words, shift, mask, starts, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _settle(words, columns, counts, divisor, total, target, single):  # type: ignore[no-untyped-def]
+def _settle(words, near, short, columns, counts, divisor, total, target, single):  # type: ignore[no-untyped-def]
     """Put neighbours whose keys say too little into the order of value, then of place."""
-    half, close = np.uint64(32), np.uint64(_CLOSE)
+    half, close, done = np.uint64(32), np.uint64(_CLOSE), 0
+    for n in range(_near_neighbours(words, near)):
+        k = near[n]
+        # A word that moves up changes the neighbour of the next one.
+        while k > done and k < len(words) and (words[k - 1] >> half) + close >= words[k] >> half:
+            _insert(words, k, short, columns, counts, divisor, total, target, single)
+            done = k
+            k += 1
+
+
+@njit(cache=True, nogil=True)
+def _near_neighbours(words, near):  # type: ignore[no-untyped-def]
+    """List the places whose key does not stand clear of the one before; few as a rule."""
+    half, close, n = np.uint64(32), np.uint64(_CLOSE), 0
     for k in range(1, len(words)):
-        word = words[k]
-        key, place = word >> half, np.uint32(word)
-        if (words[k - 1] >> half) + close < key:
-            continue
-        count, factor = counts[place], divisor[columns[place]]
-        mine = _scaled(count, total, target, single) / factor
-        j = k
-        while j > 0:
-            rival = words[j - 1]
-            its_key, its_place = rival >> half, np.uint32(rival)
-            if its_key + close < key:
+        near[n] = k
+        n += (words[k - 1] >> half) + close >= words[k] >> half
+    return n
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _insert(words, k, short, columns, counts, divisor, total, target, single):  # type: ignore[no-untyped-def]
+    """Move a word up to where its exact value belongs among those before it."""
+    half, close = np.uint64(32), np.uint64(_CLOSE)
+    word = words[k]
+    key, place = word >> half, _place_of(word, short)
+    count, factor = counts[place], divisor[columns[place]]
+    mine = _scaled(count, total, target, single) / factor
+    j = k
+    while j > 0:
+        rival = words[j - 1]
+        its_key, its_place = rival >> half, _place_of(rival, short)
+        if its_key + close < key:
+            break
+        if its_key <= key + close:
+            its_count, its_factor = counts[its_place], divisor[columns[its_place]]
+            its = mine
+            if its_count != count or its_factor != factor:
+                its = _scaled(its_count, total, target, single) / its_factor
+            if its > mine or (its == mine and its_place < place):
                 break
-            if its_key <= key + close:
-                its_count, its_factor = counts[its_place], divisor[columns[its_place]]
-                its = mine
-                if its_count != count or its_factor != factor:
-                    its = _scaled(its_count, total, target, single) / its_factor
-                if its > mine or (its == mine and its_place < place):
-                    break
-            words[j] = rival
-            j -= 1
-        words[j] = word
+        words[j] = rival
+        j -= 1
+    words[j] = word
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -250,12 +289,21 @@ def _thin(words, wanted, key):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _write_ids(words, columns, tokens, out):  # type: ignore[no-untyped-def]
-    for k in range(len(words)):
-        out[k] = tokens[columns[np.uint32(words[k])]]
+def _write_ids(words, short, run, columns, tokens, out):  # type: ignore[no-untyped-def]
+    mask = np.uint64(_SHORT - 1)
+    if short and run:
+        first = tokens[0]
+        for k in range(len(words)):
+            out[k] = np.int32(words[k] & mask) + first
+    elif short:
+        for k in range(len(words)):
+            out[k] = tokens[words[k] & mask]
+    else:
+        for k in range(len(words)):
+            out[k] = tokens[columns[np.uint32(words[k])]]
 
 
 @njit(cache=True, nogil=True)
-def _write_values(words, counts, total, target, single, out):  # type: ignore[no-untyped-def]
+def _write_values(words, short, counts, total, target, single, out):  # type: ignore[no-untyped-def]
     for k in range(len(words)):
-        out[k] = _scaled(counts[np.uint32(words[k])], total, target, single)
+        out[k] = _scaled(counts[_place_of(words[k], short)], total, target, single)
