@@ -191,8 +191,10 @@ def totals_column(obs: pd.DataFrame, key: str, *, component: str) -> np.ndarray:
     """Return a column of ``obs`` with each cell's total, float64; what is no number is refused."""
     import pandas as pd
 
-    values = pd.to_numeric(pd.Series(obs_column(obs, key, component=component)), errors="coerce")
-    totals: np.ndarray = values.to_numpy(dtype=np.float64)
+    found = obs_column(obs, key, component=component)
+    if found.dtype.kind not in "fiu":
+        found = pd.to_numeric(pd.Series(found), errors="coerce").to_numpy(dtype=np.float64)
+    totals: np.ndarray = found.astype(np.float64)
     if (wrong := np.flatnonzero(~(np.isfinite(totals) & (totals >= 0)))).size:
         msg = (
             f"obs[{key!r}] of cell {str(obs.index[wrong[0]])!r} is {obs[key].iloc[wrong[0]]!r}. "
