@@ -129,7 +129,7 @@ def memory(name: str, n_cells: int) -> None:
             in_a_process(write_cells, name, n, folder)
         few, many = (in_a_process(peak_of, name, n, folder) for n in sizes)
     print(
-        f"{name}: {n_cells:,} cells ({many['file']:.0f} MiB of counts): peak {many['peak']:.0f} MiB,"
+        f"{name}: {n_cells:,} cells, {many['file']:.0f} MiB: peak {many['peak']:.0f} MiB,"
         f" for a tenth of them {few['peak']:.0f} MiB, before the first {many['start']:.0f} MiB; the"
         f" vectors alone are {many['vectors']:.0f} MiB. {n_cells / many['seconds']:,.0f} cells/s"
     )

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cellweave_nn.layers.attention import SelfAttention
-from cellweave_nn.layers.block import TransformerBlock
+from cellweave_nn.layers.block import TransformerBlock, first_states
 from cellweave_nn.layers.favor import FavorAttention
 from cellweave_nn.layers.flow import FlowAttention
 from cellweave_nn.layers.generative import GenerativeAttention, generative_attention
@@ -20,6 +20,7 @@ from cellweave_nn.layers.ragged import cell_max, cell_mean, pad, prepend, unpad
 from cellweave_nn.layers.tags import Tags
 
 LENGTHS = (3, 9, 1, 9, 8, 4)
+CLOSE = {"rtol": 0, "atol": 2e-6}
 
 
 def generator(seed=0):
@@ -228,3 +229,40 @@ def test_ragged_moves():
     cell = torch.tensor([0, 0, 1, 1, 1, 2])
     assert cell_mean(x, cell, 4)[:, 0].tolist() == [0.5, 3, 5, 0]
     assert cell_max(-x, cell, 4)[:, 0].tolist() == [0, -2, -5, 0]
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, (5, 5, 5), (7,)])
+@pytest.mark.parametrize("norm_first", [True, False])
+@pytest.mark.parametrize("kernel", ["full", "causal"])
+def test_the_first_rows_alone_are_those_of_the_whole(lengths, norm_first, kernel):
+    torch.manual_seed(0)
+    blocks = [
+        TransformerBlock.simple(
+            16, 4, 32, norm_first=norm_first, kernel=FullAttention(causal=kernel == "causal")
+        ).eval()
+        for _ in range(3)
+    ]
+    x = torch.randn(sum(lengths), 16, generator=generator())
+    packed, padded = packed_layout(offsets_of(lengths), lengths), padded_layout(lengths)
+    for n in range(4):
+        whole = x
+        for block in blocks[:n]:
+            whole = block(whole, packed)
+        expected = whole[offsets_of(lengths)[:-1]]
+        torch.testing.assert_close(first_states(blocks[:n], x, packed), expected, **CLOSE)
+        found = first_states(blocks[:n], pad(x, lengths, value=3.0), padded)
+        torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("layout", ["aligned", "upstream"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_open_weights_alone_give_what_the_masked_matrix_gives(layout, bias):
+    mask = torch.rand(6, 40, generator=generator()) < 0.2
+    mask[-1], mask[2] = True, False
+    layer = MaskedLinear(mask, 5, layout=layout, bias=bias)
+    if bias:
+        torch.nn.init.normal_(layer.bias)
+    values = torch.randn(7, 40, generator=generator(1))
+    expected = layer(values).detach()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(values), expected, **CLOSE)

@@ -175,10 +175,10 @@ class GeneformerModel(FamilyModel):
         return how
 
     def _pooled(self, tokens: Tokens, how: str, depth: int, device: str) -> np.ndarray:
+        if how == "cls":
+            return self._run(tokens, device, lambda batch: self.network.first(batch, depth=depth))
         states = self._run(tokens, device, lambda batch: self.network(batch, depth=depth))
         starts, ends = tokens.offsets[:-1], tokens.offsets[1:]
-        if how == "cls":
-            return states[starts]
         skip = 1 if how == "cell" and self.tokenizer.framing else 0
         # A row after the last, so that the end of the last cell is a place too.
         padded = np.concatenate([states, np.zeros_like(states[:1])])

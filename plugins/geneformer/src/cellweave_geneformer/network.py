@@ -16,7 +16,7 @@ from torch import nn
 from cellweave_geneformer.config import GeneformerConfig
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.encoders.running import sequences_of
-from cellweave_nn.layers.block import TransformerBlock
+from cellweave_nn.layers.block import TransformerBlock, first_states
 from cellweave_nn.layers.feedforward import activation
 from cellweave_nn.layers.layout import packed_layout
 from cellweave_nn.layers.ragged import first_of_cell
@@ -77,6 +77,12 @@ class GeneformerNetwork(nn.Module):
         for block in list(self.blocks)[: self.config.depth if depth is None else depth]:
             x = block(x, layout)
         return x
+
+    def first(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
+        """Return the first row of each cell after ``depth`` blocks, ``(N, D)``, and no other."""
+        n = self.config.depth if depth is None else depth
+        layout = packed_layout(batch.offsets, batch.lengths, batch.device)
+        return first_states(list(self.blocks)[:n], self.embedded(batch), layout)
 
     def attention(self, batch: TokenBatch) -> list[tuple[torch.Tensor, ...]]:
         """Return the softmax weights of every block and cell, ``(H, length, length)``."""

@@ -235,10 +235,10 @@ class ScgptModel(FamilyModel):
         )
 
     def _pooled(self, tokens: Tokens, how: str, depth: int, device: str) -> np.ndarray:
+        if how == "cls":
+            return self._run(tokens, device, lambda batch: self.network.first(batch, depth=depth))
         states = self._run(tokens, device, lambda batch: self.network(batch, depth=depth))
         starts = tokens.offsets[:-1]
-        if how == "cls":
-            return states[starts]
         if how == "weighted":
             assert tokens.values is not None
             return np.add.reduceat(states * tokens.values[:, None], starts, dtype=np.float64)

@@ -162,8 +162,9 @@ class TosicaModel(FamilyModel):
         depth = self._depth(layer)
 
         def pooled(batch: TokenBatch) -> torch.Tensor:
-            states = self.network(batch, depth=depth)
-            return states[:, 0] if how == "cls" else states[:, 1:].mean(1)
+            if how == "cls":
+                return self.network.first(batch, depth=depth)
+            return self.network(batch, depth=depth)[:, 1:].mean(1)
 
         values = self._cells(adata, pooled, batch_size, device, normalised)
         return self._embedding(adata, values, pooling=how, layer=layer, normalised=normalised)

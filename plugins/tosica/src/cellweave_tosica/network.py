@@ -17,7 +17,7 @@ from torch import nn
 
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.encoders.pathway import attention_rollout, dense_values
-from cellweave_nn.layers.block import Stack, TransformerBlock
+from cellweave_nn.layers.block import Stack, TransformerBlock, first_states
 from cellweave_nn.layers.layout import padded_layout
 from cellweave_nn.layers.masked_linear import MaskedLinear
 from cellweave_tosica.config import TosicaConfig
@@ -57,6 +57,13 @@ class TosicaNetwork(nn.Module):
         layout = padded_layout([x.shape[1]] * len(x))
         for block in list(self.blocks)[:n]:
             x = block(x, layout)
+        return self.norm(x) if n == self.config.depth else x
+
+    def first(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
+        """Return the row that stands for the cell after ``depth`` blocks, ``(N, D)``, alone."""
+        n = self.config.depth if depth is None else depth
+        x = self.embedded(batch)
+        x = first_states(list(self.blocks)[:n], x, padded_layout([x.shape[1]] * len(x)))
         return self.norm(x) if n == self.config.depth else x
 
     def rollout(self, batch: TokenBatch) -> torch.Tensor:

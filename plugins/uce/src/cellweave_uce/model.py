@@ -15,7 +15,7 @@ from cellweave_nn.checkpoints import FamilyModel, ReadModel
 from cellweave_nn.layers.ragged import cell_mean, first_of_cell
 from cellweave_uce.checkpoint import looks_published, read_uce
 from cellweave_uce.config import UceConfig
-from cellweave_uce.network import UceNetwork
+from cellweave_uce.network import TokenRows, UceNetwork
 from cellweave_uce.tokenizer import UceTokenizer
 
 if TYPE_CHECKING:
@@ -149,7 +149,12 @@ class UceModel(FamilyModel):
             msg = f"padding='upstream' goes with layer=0 alone, not {layer}. Drop one of the two."
             raise ConfigError(msg)
 
+        kept = TokenRows(self.network)
+
         def pooled(batch: TokenBatch) -> torch.Tensor:
+            if how == "cls" and padding == "none":
+                first = self.network.first(batch, depth=depth, rows=kept)
+                return self._decoded(first, layer)
             states = self._states(batch, depth, padding)
             if how == "cls":
                 return self._decoded(first_of_cell(states, batch.offsets), layer)
@@ -210,8 +215,8 @@ class UceModel(FamilyModel):
         ids = torch.tensor([place[g] for g in genes], device=device)
 
         def chances(batch: TokenBatch) -> torch.Tensor:
-            first = first_of_cell(self.network(batch), batch.offsets)
-            cells = torch.nn.functional.normalize(self.network.decoded(first), dim=-1)
+            first = self.network.decoded(self.network.first(batch))
+            cells = torch.nn.functional.normalize(first, dim=-1)
             return self.network.expressed(cells, self.network.gene_rows(ids)).sigmoid()
 
         return self._by_length(adata, lambda t: self._run(t, device, chances), batch_size)

@@ -20,12 +20,12 @@ from torch.nn import functional as F
 
 from cellweave.errors import DataError
 from cellweave_nn.batch import TokenBatch
-from cellweave_nn.layers.block import TransformerBlock
+from cellweave_nn.layers.block import TransformerBlock, first_states
 from cellweave_nn.layers.layout import Padded, packed_layout
 from cellweave_nn.layers.ragged import pad, unpad
 from cellweave_uce.config import UceConfig
 
-__all__ = ["UceNetwork"]
+__all__ = ["TokenRows", "UceNetwork"]
 
 
 class UceNetwork(nn.Module):
@@ -48,15 +48,15 @@ class UceNetwork(nn.Module):
         self.genes = _two(config.vector_width, width)
         self.binary = _funnel(out + width, config.binary_widths, 1)
 
-    def embedded(self, batch: TokenBatch) -> torch.Tensor:
-        """Return what the first block sees, ``(T, D)``."""
+    def embedded(self, batch: TokenBatch, *, rows: TokenRows | None = None) -> torch.Tensor:
+        """Return what the first block sees, ``(T, D)``; ``rows`` keeps what was mapped before."""
         if max(batch.lengths, default=0) > self.config.n_places:
             msg = (
                 f"A cell has {max(batch.lengths)} tokens; the weights have {self.config.n_places} "
                 "places. Draw fewer genes, with a smaller n_draws."
             )
             raise DataError(msg)
-        x = self._tokens(batch.ids)
+        x = self._tokens(batch.ids) if rows is None else rows.of(batch.ids)
         return x + self.waves[batch.running_index()] if self.config.places else x
 
     def forward(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
@@ -66,6 +66,14 @@ class UceNetwork(nn.Module):
         for block in list(self.blocks)[: self.config.depth if depth is None else depth]:
             x = block(x, layout)
         return x
+
+    def first(
+        self, batch: TokenBatch, *, depth: int | None = None, rows: TokenRows | None = None
+    ) -> torch.Tensor:
+        """Return the first row of each cell after ``depth`` blocks, ``(N, D)``, and no other."""
+        n = self.config.depth if depth is None else depth
+        layout = packed_layout(batch.offsets, batch.lengths, batch.device)
+        return first_states(list(self.blocks)[:n], self.embedded(batch, rows=rows), layout)
 
     def padded(self, batch: TokenBatch) -> torch.Tensor:
         """Return the last states as upstream computes them for just this batch, ``(T, D)``."""
@@ -117,8 +125,37 @@ class UceNetwork(nn.Module):
     def _tokens(self, ids: torch.Tensor) -> torch.Tensor:
         """Map ids to rows; a token is computed once for all cells of the batch."""
         distinct, back = torch.unique(ids, return_inverse=True)
-        rows = self.rows(F.normalize(self.vectors(distinct), dim=-1))
-        return rows[back] * math.sqrt(self.config.width)
+        return self.mapped(distinct)[back]
+
+    def mapped(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the rows of ids, ``(…, D)``."""
+        rows: torch.Tensor = self.rows(F.normalize(self.vectors(ids), dim=-1))
+        return rows * math.sqrt(self.config.width)
+
+
+class TokenRows:
+    """Map each token once for all batches: while the weights stay as they are.
+
+    Parameters
+    ----------
+    network
+        Whose tokens.
+    """
+
+    def __init__(self, network: UceNetwork) -> None:
+        self.network = network
+        self._place = torch.full((network.config.n_ids,), -1, dtype=torch.int64)
+        self._rows = torch.empty(0, network.config.width)
+
+    def of(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return the rows of ids, ``(T, D)``."""
+        place = self._place = self._place.to(ids.device)
+        fresh = torch.unique(ids[place[ids] < 0])
+        if len(fresh):
+            rows = self._rows.to(ids.device)
+            place[fresh] = torch.arange(len(rows), len(rows) + len(fresh), device=ids.device)
+            self._rows = torch.cat([rows, self.network.mapped(fresh)])
+        return self._rows[place[ids]]
 
 
 def _two(width: int, out: int) -> nn.Sequential:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from cellweave.errors import ConfigError
-from cellweave_nn.layers.kernels import FullAttention, attention_weights
-from cellweave_nn.layers.layout import Layout
+from cellweave_nn.layers.kernels import FullAttention, attend_first, attention_weights
+from cellweave_nn.layers.layout import Layout, first_of
 from cellweave_nn.layers.rotary import rotate
 from cellweave_nn.layers.tags import NO_TAGS, Tags
 
@@ -88,6 +89,29 @@ class SelfAttention(nn.Module):
         if self.project_unknown or tags.known is None:
             return projected
         return torch.where(tags.known.unsqueeze(-1), projected, mixed)
+
+    @property
+    def is_plain(self) -> bool:
+        """Tell whether every token sees every other of its cell, whatever its place."""
+        full = isinstance(self.kernel, FullAttention) and not self.kernel.causal
+        return full and not self.rotary and self.project_unknown
+
+    def of_first(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Return what :meth:`forward` gives at the first row of each cell, ``(N, D)``."""
+        first = first_of(x, layout)
+        if self.qkv is None:
+            q, k, v = self.query(first), self.key(x), self.value(x)
+        else:
+            inner = self.heads * self.head_width
+            bias: torch.Tensor | None = self.qkv.bias
+            own, others = (None, None) if bias is None else (bias[:inner], bias[inner:])
+            q = F.linear(first, self.qkv.weight[:inner], own)
+            kv = F.linear(x, self.qkv.weight[inner:], others)
+            k, v = kv.chunk(2, dim=-1)
+        q, k, v = (part.unflatten(-1, (self.heads, self.head_width)) for part in (q, k, v))
+        mixed = attend_first(q, k, v, layout)
+        out: torch.Tensor = self.out(mixed.flatten(-2))
+        return out
 
     def project(
         self, x: torch.Tensor, tags: Tags = NO_TAGS

@@ -8,7 +8,7 @@ Papers: Vaswani et al. 2017; Xiong et al. 2020 (pre-norm).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 
 from cellweave_nn.layers.attention import SelfAttention
 from cellweave_nn.layers.feedforward import FeedForward
-from cellweave_nn.layers.layout import Layout
+from cellweave_nn.layers.layout import Layout, first_of
 from cellweave_nn.layers.norm import make_norm
 from cellweave_nn.layers.tags import NO_TAGS, Tags
 
-__all__ = ["Stack", "StackOutput", "TransformerBlock"]
+__all__ = ["Stack", "StackOutput", "TransformerBlock", "first_states"]
 
 
 class TransformerBlock(nn.Module):
@@ -113,6 +113,22 @@ class TransformerBlock(nn.Module):
         out: torch.Tensor = self.norm2(x + self.dropout(self.feedforward(x, tags)))
         return out
 
+    def first_rows(self, x: torch.Tensor, layout: Layout) -> torch.Tensor:
+        """Return what :meth:`forward` gives at the first row of each cell, ``(N, D)``.
+
+        For a last block of which no other row is read: the others are keys and values alone, which
+        spares most of the block.
+        """
+        if not (isinstance(self.attention, SelfAttention) and self.attention.is_plain):
+            return first_of(self(x, layout), layout)
+        first = first_of(x, layout)
+        if self.norm_first:
+            first = first + self.dropout(self.attention.of_first(self.norm1(x), layout))
+            return first + self.dropout(self.feedforward(self.norm2(first), NO_TAGS))
+        first = self.norm1(first + self.dropout(self.attention.of_first(x, layout)))
+        out: torch.Tensor = self.norm2(first + self.dropout(self.feedforward(first, NO_TAGS)))
+        return out
+
     def attention_weights(
         self, x: torch.Tensor, layout: Layout, tags: Tags = NO_TAGS
     ) -> tuple[torch.Tensor, ...]:
@@ -124,6 +140,17 @@ class TransformerBlock(nn.Module):
         """Return what the attention of this block sees of ``x``."""
         seen: torch.Tensor = self.norm1(x) if self.norm_first else x
         return seen
+
+
+def first_states(blocks: Sequence[nn.Module], x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Run the blocks and return the state of the first row of each cell alone, ``(N, D)``."""
+    if not blocks:
+        return first_of(x, layout)
+    for block in blocks[:-1]:
+        x = block(x, layout)
+    last = blocks[-1]
+    assert isinstance(last, TransformerBlock)
+    return last.first_rows(x, layout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

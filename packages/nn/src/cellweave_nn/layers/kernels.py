@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from cellweave_nn.layers.layout import Layout, Packed
+from cellweave_nn.layers.ragged import pad
 from cellweave_nn.layers.tags import Tags
 
-__all__ = ["FullAttention", "attention_weights"]
+__all__ = ["FullAttention", "attend_first", "attention_weights"]
 
 
 class FullAttention(nn.Module):
@@ -61,6 +62,23 @@ class FullAttention(nn.Module):
             return out.transpose(1, 2)
 
         return layout.map(attend, q, k, v)
+
+
+def attend_first(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return what full attention gives for one query a cell, ``q`` of shape ``(N, H, K)``."""
+    is_token = None
+    if isinstance(layout, Packed):
+        if min(layout.lengths) < max(layout.lengths):
+            ones = torch.ones(len(k), dtype=torch.bool, device=k.device)
+            is_token = pad(ones, layout.lengths)
+        k, v = pad(k, layout.lengths), pad(v, layout.lengths)
+    else:
+        is_token = layout.is_token
+    mask = None if is_token is None else is_token[:, None, None, :]
+    out = F.scaled_dot_product_attention(
+        q.unsqueeze(2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=mask
+    )
+    return out.squeeze(2)
 
 
 def attention_weights(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Layout", "Packed", "Padded", "packed_layout", "padded_layout"]
+__all__ = ["Layout", "Packed", "Padded", "first_of", "packed_layout", "padded_layout"]
 
 Kernel = Callable[..., torch.Tensor]
 
@@ -81,6 +81,11 @@ class Packed:
 
 
 Layout = Padded | Packed
+
+
+def first_of(x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return the first row of each cell, ``(N, …)``; no cell may be empty."""
+    return x[layout.offsets[:-1]] if isinstance(layout, Packed) else x[:, 0]
 
 
 def padded_layout(lengths: Sequence[int], device: torch.device | str = "cpu") -> Padded:
