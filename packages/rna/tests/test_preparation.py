@@ -129,6 +129,15 @@ def test_log_values_are_prepared_when_said_so(raw):
     assert abs(again.X - made.X).max() == 0
 
 
+def test_divided_counts_are_prepared_like_counts_once_said_so(raw):
+    divided = raw.copy()
+    divided.X = raw.X.multiply(1 / raw.X.sum(axis=1)).tocsr()
+    with pytest.raises(DataError, match=r"not a whole number.*values='normalised' for TPM"):
+        RnaModality().prepare(divided)
+    again = RnaModality().prepare(divided, settings={"values": "normalised"}).adata
+    assert np.allclose(again.X.data, RnaModality().prepare(raw).adata.X.data, atol=1e-5)
+
+
 def test_refusals_say_what_to_do(raw):
     modality = RnaModality()
     with pytest.raises(ConfigError, match=r"n_top_gene'.*Did you mean 'n_top_genes'"):

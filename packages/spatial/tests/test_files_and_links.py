@@ -72,6 +72,22 @@ def test_many_genes_are_narrowed_and_slides_told_apart():
         SpatialModality().prepare(adata, settings={"technology": "microscope"})
 
 
+def test_values_divided_by_volume_or_logged_are_prepared_once_said_so():
+    adata = genes([f"g{i}" for i in range(10)])
+    modality = SpatialModality()
+    plain = modality.prepare(adata).adata
+    divided = adata.copy()
+    divided.X = sp.diags_array(np.linspace(0.1, 0.9, 30)).tocsr().astype("f4") @ adata.X
+    with pytest.raises(DataError, match=r"not a whole number.*--set spatial\.values=log1p"):
+        modality.prepare(divided)
+    again = modality.prepare(divided, settings={"values": "normalised"}).adata
+    np.testing.assert_allclose(again.X.toarray(), plain.X.toarray(), atol=1e-5)
+    logs = adata.copy()
+    logs.X = plain.X
+    kept = modality.prepare(logs, settings={"values": "log1p"}).adata
+    assert abs(kept.X - plain.X).max() == 0
+
+
 def test_guess_leaves_masses_and_regions_alone():
     modality = SpatialModality()
     assert modality.guess(genes(["GAPDH", "ACTB"])) == 1

@@ -20,6 +20,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, closest, one_of
 from cellweave.preparing import (
+    ExpressionValues,
     Recipe,
     is_lazy,
     keep_rows,
@@ -29,6 +30,7 @@ from cellweave.preparing import (
     settings_from,
     signed_components,
     sum_over_blocks,
+    without_counts,
 )
 from cellweave_rna.scaling import sparse_scaled
 from cellweave_rna.variable_genes import variable_genes
@@ -51,8 +53,9 @@ class RnaSettings:
     layer
         Layer of the raw counts; ``None`` takes ``layers["counts"]``, else ``X``.
     values
-        ``"counts"``, or ``"log1p"`` for data that only exist log-normalised: they are kept as
-        they are and genes are chosen by dispersion.
+        ``"counts"``; ``"normalised"`` for TPM and other divided counts; ``"log1p"`` for data that
+        only exist as logarithms: they are kept as they are. Without counts genes are chosen by
+        dispersion.
     names, gene_table
         Rename genes to ``"symbol"`` or ``"ensembl"`` by a GTF or table at ``gene_table``; genes
         that come to share a name are summed, and ``uns["gene_mapping"]`` says what was mapped,
@@ -89,7 +92,7 @@ class RnaSettings:
     """
 
     layer: str | None = None
-    values: Literal["counts", "log1p"] = "counts"
+    values: ExpressionValues = "counts"
     names: Literal["symbol", "ensembl"] | None = None
     gene_table: str | None = None
     orthologues: str | None = None
@@ -174,7 +177,9 @@ def _with_raw(adata: AnnData, settings: RnaSettings) -> AnnData:
     if settings.layer is not None:
         source = AnnDataClass(adata.layers[settings.layer], obs=adata.obs, var=adata.var)
     whole = settings.values == "counts"
-    counts = raw_values(source, modality="rna", integers=whole, lazily=True)
+    counts = raw_values(
+        source, modality="rna", integers=whole, lazily=True, otherwise=without_counts("rna")
+    )
     made = AnnDataClass(counts, obs=adata.obs.copy(), var=adata.var.copy())
     for key, value in adata.obsm.items():
         made.obsm[key] = value.copy()
@@ -334,7 +339,7 @@ def _as_float32(values: sp.csr_matrix) -> sp.csr_matrix:
 
 def _choose_genes(adata: AnnData, settings: RnaSettings, recipe: Recipe) -> None:
     flavor: str = settings.flavor
-    if settings.values == "log1p" and flavor == "seurat_v3":
+    if settings.values != "counts" and flavor == "seurat_v3":
         flavor = "seurat"  # standardised variance is defined on counts
     if adata.n_vars <= settings.n_top_genes:
         adata.var["highly_variable"] = True

@@ -15,6 +15,7 @@ import scipy.sparse as sp
 
 from cellweave.errors import ConfigError
 from cellweave.preparing import (
+    ExpressionValues,
     Recipe,
     is_lazy,
     map_rows,
@@ -24,6 +25,7 @@ from cellweave.preparing import (
     scaled_components,
     settings_from,
     sum_over_blocks,
+    without_counts,
 )
 from cellweave_spatial.coordinates import coordinates_of
 from cellweave_spatial.graphs import GraphKind, spatial_graph
@@ -43,6 +45,9 @@ class SpatialSettings:
 
     Parameters
     ----------
+    values
+        ``"counts"``; ``"normalised"`` for counts divided by something (such as a cell's volume);
+        ``"log1p"`` for data that only exist as logarithms: they are kept as they are.
     n_top_genes
         How many varying genes to model; all when there are no more.
     target_sum
@@ -61,6 +66,7 @@ class SpatialSettings:
         Name of the technology, kept in ``obs["technology"]`` under one spelling.
     """
 
+    values: ExpressionValues = "counts"
     n_top_genes: int = 2000
     target_sum: float = 1e4
     n_components: int = 50
@@ -85,7 +91,13 @@ def prepare(
 ) -> Prepared:
     """Return log-normalised values, components, float32 coordinates and the neighbour graph."""
     chosen = settings_from(SpatialSettings, settings, name="spatial")
-    counts = raw_values(adata, modality="spatial", lazily=True)
+    counts = raw_values(
+        adata,
+        modality="spatial",
+        integers=chosen.values == "counts",
+        lazily=True,
+        otherwise=without_counts("spatial"),
+    )
     places = coordinates_of(adata)
     graph = spatial_graph(
         adata,
@@ -123,6 +135,9 @@ def prepare(
 
 
 def _log_normalized(counts: Any, chosen: SpatialSettings, recipe: Recipe) -> Any:
+    if chosen.values == "log1p":
+        recipe.add("keep_log1p")
+        return counts.copy()
     totals = rows_to_values(_row_sums, counts, width=1).ravel()
     recipe.add(
         "normalize",

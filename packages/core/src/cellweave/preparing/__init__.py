@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from cellweave.preparing.raw import raw_values as raw_values
     from cellweave.preparing.record import Recipe as Recipe
     from cellweave.preparing.record import settings_from as settings_from
+    from cellweave.preparing.values import ExpressionValues as ExpressionValues
+    from cellweave.preparing.values import without_counts as without_counts
 
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "ExpressionValues": "cellweave.preparing.values",
         "Recipe": "cellweave.preparing.record",
         "is_lazy": "cellweave.preparing.blocks",
         "keep_rows": "cellweave.preparing.blocks",
@@ -38,5 +41,6 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "signed_components": "cellweave.preparing.components",
         "standardized": "cellweave.preparing.components",
         "sum_over_blocks": "cellweave.preparing.blocks",
+        "without_counts": "cellweave.preparing.values",
     },
 )

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["raw_values"]
 
+_NOT_WHOLE = "is not a whole number"
+
 
 def raw_values(
-    adata: AnnData, *, modality: str, integers: bool = True, lazily: bool = False
+    adata: AnnData,
+    *,
+    modality: str,
+    integers: bool = True,
+    lazily: bool = False,
+    otherwise: str = "",
 ) -> Any:
     """Return a float32 CSR copy of the raw values: ``layers["counts"]``, else ``X``.
 
@@ -33,6 +40,8 @@ def raw_values(
     lazily
         Whether a Dask array may come back as a Dask array (looked through once, block by block);
         it is read into memory otherwise.
+    otherwise
+        What to do where there are no counts, told when values are not whole.
 
     Raises
     ------
@@ -58,6 +67,8 @@ def raw_values(
             "names. Put the raw values into layers['counts'], and make names unique with "
             "adata.obs_names_make_unique() and adata.var_names_make_unique()."
         )
+        if otherwise and any(_NOT_WHOLE in problem for problem in problems):
+            msg = f"{msg} {otherwise}"
         raise DataError(msg)
     return matrix
 
@@ -98,7 +109,7 @@ def _wrong(counts: sp.csr_matrix, *, integers: bool) -> list[tuple[str, np.ndarr
         ("is negative", data < 0),
     ]
     if integers:
-        checks.append(("is not a whole number", np.isfinite(data) & (data != np.rint(data))))
+        checks.append((_NOT_WHOLE, np.isfinite(data) & (data != np.rint(data))))
     return checks
 
 

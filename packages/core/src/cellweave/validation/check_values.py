@@ -15,6 +15,7 @@ from cellweave.validation.values import ValueKind, ValueSummary
 __all__ = ["check_values"]
 
 _RAW = "Give the raw values: adata.X = raw counts, or adata.layers['counts'] = raw counts."
+_PROCESSED = _RAW + " Where none exist: prepare with values='log1p' or 'normalised'."
 # Kind → code, how bad where counts are expected, why it matters, the line that mends it.
 _KINDS: dict[ValueKind, tuple[str, Severity, str, str]] = {
     ValueKind.NEARLY_COUNTS: (
@@ -39,13 +40,13 @@ _KINDS: dict[ValueKind, tuple[str, Severity, str, str]] = {
         "VALUES_LOG1P",
         "warning",
         "These are logarithms; a second logarithm and models of counts would be wrong.",
-        _RAW,
+        _PROCESSED,
     ),
     ValueKind.NORMALISED: (
         "VALUES_NORMALISED",
         "warning",
         "Counts were divided by a factor per cell, so their noise is no longer that of counts.",
-        _RAW,
+        _PROCESSED,
     ),
     ValueKind.PROPORTIONS: (
         "VALUES_PROPORTIONS",
