@@ -91,12 +91,49 @@ def test_from_the_command_line_with_a_model_folder(cells, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "tiny does NOT beat the best baseline" in text
     assert "HARMONY ON PCA" in text
-    assert {s.method for s in Scores.load(out).items} == {"tiny", "X_noise", *BASELINES}
+    items = [s for s in Scores.load(out).items if not s.group.startswith("masked:")]
+    assert {s.method for s in items} == {"tiny", "X_noise", *BASELINES}
     html = page.read_text()
     for shown in ("tiny, by type", "harmony on PCA, by batch", "★", "Every number"):
         assert shown in html
     assert main([*arguments, "--json", "--max-cells", "60"]) == 0
     assert json.loads(capsys.readouterr().out)["summary"]["n_cells"] == 60
+
+
+@pytest.fixture
+def asked(cells):
+    """Give a model that fills in hidden genes, on cells that it knows."""
+    scgpt = pytest.importorskip("cellweave_scgpt", reason="the family is not installed")
+    return scgpt.ScgptModel.untrained(cells, width=16, depth=1, heads=2, hidden=16, max_length=64)
+
+
+def test_hidden_genes_stand_beside_the_mean(cells, asked):
+    found = zero_shot(cells, {"tiny": asked, "noise": "X_noise"}, max_cells=80)
+    (one,) = found.masked
+    value = {s.method: s.value for s in one.scores if s.metric == "masked_mse"}
+    truth = one.found.truth
+    assert value["tiny"] == pytest.approx(np.mean((one.found.guess - truth) ** 2))
+    spread = np.mean((truth - one.found.baselines["mean of all values"]) ** 2)
+    assert value["mean of all values"] == pytest.approx(spread)
+    assert "Of hidden genes tiny does NOT beat" in found.scores.summary["sentences"][-1]
+    assert {s.group for s in one.scores} == {"masked:tiny"}
+    assert one.scores[0] in found.scores.items
+    without = zero_shot(cells, {"tiny": asked}, max_cells=80, masked_share=0)
+    assert without.masked == ()
+    with pytest.raises(ConfigError, match=r"masked_share=1\.5"):
+        zero_shot(cells, {"tiny": asked}, masked_share=1.5)
+
+
+def test_hidden_genes_are_on_the_page(cells, asked, tmp_path, capsys):
+    asked.save(tmp_path / "tiny")
+    path, page = tmp_path / "c.h5ad", tmp_path / "page.html"
+    cells.write_h5ad(path)
+    arguments = ["zeroshot", str(tmp_path / "tiny"), f"rna={path}", "--max-cells", "60"]
+    assert main([*arguments, "--report", str(page)]) == 0
+    assert "mean of the gene" in capsys.readouterr().out.lower()
+    html = page.read_text()
+    for shown in ("Hidden genes", "masked_r2", "mean of the gene", "tiny: hidden genes"):
+        assert shown in html
 
 
 def test_data_alone_is_refused(capsys):

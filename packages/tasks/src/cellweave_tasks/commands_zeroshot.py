@@ -47,6 +47,9 @@ def _zeroshot(
         str | None, typer.Option("--ontology", help="Cell Ontology (OBO), for OntoRWR.")
     ] = None,
     scib: Annotated[bool, typer.Option("--scib", help="Add scib-metrics' numbers.")] = False,
+    masked_share: Annotated[
+        float, typer.Option("--masked-share", help="Of each cell's genes, hidden; 0: none.")
+    ] = 0.15,
     batch_size: Annotated[int, typer.Option("--batch-size", min=1)] = 32,
     device: Annotated[str, typer.Option("--device", help="cpu or cuda")] = "cpu",
     modality: Annotated[
@@ -75,6 +78,7 @@ def _zeroshot(
         ontology=ontology,
         scib=scib,
         max_cells=max_cells,
+        masked_share=masked_share,
         batch_size=batch_size,
         device=device,
         seed=seed,
@@ -100,3 +104,9 @@ def _zeroshot(
     # Embeddings as columns: few of them, and many measures.
     first, *others = zip(table.header, *table.rows, strict=True)
     show_table(tuple(map(str, first)), [tuple(map(str, row)) for row in others])
+    for one in found.masked:
+        from dataclasses import replace
+
+        told = wide_table([replace(s, group="") for s in one.scores])
+        first, *others = zip(told.header, *told.rows, strict=True)
+        show_table(tuple(map(str, first)), [tuple(map(str, row)) for row in others])

@@ -3,7 +3,8 @@
 Up to 7 500 cells are drawn. Every model embeds them without any training on them; the variable
 genes, their principal axes and Harmony on these are always scored beside, scVI when asked for. The
 scores are those of :mod:`cellweave_tasks.embedding_scores`, once for each column of labels; cells
-without a label of a column are left out of that column's scores.
+without a label of a column are left out of that column's scores. Models with a head of pretraining
+also fill in hidden genes: :mod:`cellweave_tasks.masked_genes`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from cellweave.errors import ConfigError, DataError, closest, one_of
 from cellweave.records import Score, Scores
 from cellweave_tasks.features import as_dense, column_of, features_of
 from cellweave_tasks.integration import IntegrationTask, Representation
+from cellweave_tasks.masked_genes import MaskedGenes, masked_genes, masked_sentence
 from cellweave_tasks.records import provenance_of
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class ZeroShot:
         Names of both, as in the scores.
     label_keys, batch_key
         What was scored against.
+    masked, unmasked
+        What models said of hidden genes, and the models that have no head for it.
     """
 
     scores: Scores
@@ -56,6 +60,8 @@ class ZeroShot:
     baselines: tuple[str, ...]
     label_keys: tuple[str, ...]
     batch_key: str
+    masked: tuple[MaskedGenes, ...] = ()
+    unmasked: tuple[str, ...] = ()
 
 
 def find_models(names: Sequence[str], adata: AnnData) -> dict[str, Model | str]:
@@ -90,6 +96,7 @@ def zero_shot(
     ontology: str | None = None,
     scib: bool = False,
     max_cells: int = 7500,
+    masked_share: float = 0.15,
     batch_size: int = 32,
     device: str = "cpu",
     seed: int = 0,
@@ -114,16 +121,24 @@ def zero_shot(
         Add the numbers of the package scib-metrics.
     max_cells
         Cells drawn.
+    masked_share
+        Of the genes of each cell, hidden from models that can fill them in; 0: this part is left.
     batch_size, device
         For the models.
     seed
-        Of the draw, the clusters and the baselines.
+        Of the draw, the hidden genes, the clusters and the baselines.
     """
     settings = {
         "models": sorted(models), "label_keys": list(label_keys), "batch_key": batch_key,
         "baselines": list(baselines), "ontology": ontology, "scib": scib, "max_cells": max_cells,
+        "masked_share": masked_share,
     }  # fmt: skip
     _refuse_before_work(adata, models, label_keys, batch_key)
+    if not 0 <= masked_share < 1:
+        msg = (
+            f"masked_share={masked_share!r}. Give a share of each cell's genes, from 0 to below 1."
+        )
+        raise ConfigError(msg)
     task = IntegrationTask(
         use_rep=None, label_key=label_keys[0], batch_key=batch_key or _NO_BATCHES,
         baselines=list(baselines), ontology=ontology, scib=scib, max_cells=max_cells, seed=seed,
@@ -136,15 +151,28 @@ def zero_shot(
         scored = _scored(task, cells, found, key)
         items += [replace(s, group=f"labels:{key}" if i else "") for s in scored]
     names, rivals = tuple(models), tuple(r.name for r in plain)
+    masked, unable = _masked(
+        cells, models, masked_share, batch_size=batch_size, device=device, seed=seed
+    )
+    summary = _summary(items, names, rivals, cells.n_obs)
+    summary["sentences"] += [masked_sentence(one) for one in masked]
     scores = Scores(
-        items=tuple(items),
+        items=(*items, *(s for one in masked for s in one.scores)),
         provenance=provenance_of("zeroshot", settings, seed),
-        summary=_summary(items, names, rivals, cells.n_obs),
+        summary=summary,
     )
     return ZeroShot(
         scores=scores, representations=tuple(found), cells=cells, models=names, baselines=rivals,
-        label_keys=tuple(label_keys), batch_key=task.batch_key,
+        label_keys=tuple(label_keys), batch_key=task.batch_key, masked=masked, unmasked=unable,
     )  # fmt: skip
+
+
+def _masked(
+    cells: AnnData, models: Mapping[str, Model | str], share: float, **how: Any
+) -> tuple[tuple[MaskedGenes, ...], tuple[str, ...]]:
+    """Hide genes from the models that are loaded; keys of ``obsm`` cannot be asked."""
+    loaded = {name: model for name, model in models.items() if not isinstance(model, str)}
+    return masked_genes(cells, loaded, share=share, **how) if share else ((), ())
 
 
 def _refuse_before_work(

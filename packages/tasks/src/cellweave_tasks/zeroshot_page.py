@@ -8,6 +8,7 @@ from cellweave.reporting import Page, Section, Table
 from cellweave.reporting.numbers import format_number
 from cellweave_tasks.embedding_pages import embedding_figures, wide_table
 from cellweave_tasks.features import column_of
+from cellweave_tasks.masked_genes import masked_section
 
 if TYPE_CHECKING:
     from cellweave.reporting.page import Verdict
@@ -29,6 +30,8 @@ def zeroshot_page(found: ZeroShot) -> Page:
     )
     lead = "Models first, then the baselines. Colours are the same in every picture."
     sections.append(Section(title="UMAP of every embedding", lead=lead, blocks=figures))
+    if found.masked:
+        sections.append(masked_section(found.masked, found.unmasked))
     sections.append(_notes(found))
     return Page(
         title=f"Zero-shot: {', '.join(found.models)}",

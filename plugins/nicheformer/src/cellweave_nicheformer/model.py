@@ -182,6 +182,15 @@ class NicheformerModel(FamilyModel):
             **context,
         )
 
+    @property
+    def reconstructs(self) -> Literal["genes"] | None:
+        """Say that weights with the head of pretraining tell which genes are hidden."""
+        return "genes" if self.network.masked is not None else None
+
+    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        masked = batch.with_(ids=batch.ids.masked_fill(hidden, batch.special["mask"]))
+        return self._likeliest(self.network.logits(self.network(masked)[hidden]))
+
     def attention(
         self, adata: AnnData, *, device: str = "cpu", **context: Any
     ) -> Iterator[tuple[str, np.ndarray, tuple[np.ndarray, ...]]]:

@@ -197,6 +197,22 @@ class ScbertModel(FamilyModel):
             adata, lambda tokens: self._run(tokens, device, scores), self._cells(batch_size)
         )
 
+    @property
+    def reconstructs(self) -> Literal["values"] | None:
+        """Say that weights with the head of pretraining tell the bins of hidden genes."""
+        return "values" if self.network.masked is not None else None
+
+    def _fitting(self, batch_size: int) -> int:
+        return self._cells(batch_size)
+
+    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        assert batch.values is not None
+        mask = self.config.n_values - 1
+        masked = batch.with_(values=batch.values.masked_fill(hidden, mask))
+        chances = self.network.logits(self.network(masked)[hidden])[:, :mask].softmax(1)
+        bins = torch.arange(mask, dtype=chances.dtype, device=chances.device)
+        return chances @ bins  # the expected bin
+
     def _cells(self, batch_size: int) -> int:
         """Return how many cells go at a time."""
         return min(batch_size, max(1, _TOKENS_AT_A_TIME // self.config.n_ids))

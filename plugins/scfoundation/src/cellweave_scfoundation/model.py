@@ -19,11 +19,16 @@ from cellweave_scfoundation.tokenizer import ScfoundationTokenizer, Values
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import torch
     from anndata import AnnData
+
+    from cellweave_nn.batch import TokenBatch
 
 __all__ = ["ScfoundationModel"]
 
 Pooling = Literal["auto", "all", "max", "mean"]
+# A decoded cell is 19 266 rows, whatever it expresses.
+_DECODED_CELLS = 2
 
 
 class ScfoundationModel(FamilyModel):
@@ -232,6 +237,17 @@ class ScfoundationModel(FamilyModel):
         made.var_names = self.tokenizer.table.features[places].tolist()
         made.uns["scfoundation"] = self._provenance(**self._said(tokenizer)).to_json()
         return made
+
+    @property
+    def reconstructs(self) -> Literal["values"] | None:
+        """Say that the decoder tells the values of hidden genes."""
+        return "values"
+
+    def _fitting(self, batch_size: int) -> int:
+        return min(batch_size, _DECODED_CELLS)
+
+    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        return self.network.masked_expression(batch, hidden)
 
     def attention(
         self, adata: AnnData, *, device: str = "cpu"

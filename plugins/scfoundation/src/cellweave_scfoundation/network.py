@@ -116,15 +116,39 @@ class ScfoundationNetwork(nn.Module):
             x = block(x, layout)
         return found
 
-    def decoded(self, batch: TokenBatch) -> torch.Tensor:
-        """Return the decoder's states of all genes, T and S, ``(N, n_ids, d)``."""
+    def decoded(
+        self, batch: TokenBatch, *, masked: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """Return the decoder's states of all genes, T and S, ``(N, n_ids, d)``.
+
+        ``masked`` names the cells and genes whose value the decoder is asked for.
+        """
         places = self.places.weight[: self.config.n_ids]
         silent = self.values(self.places.weight.new_zeros(1))
         rows = (silent + places).expand(batch.n_cells, -1, -1).clone()
         # The place is added to an expressed gene a second time, as published.
         rows[batch.cell_of_token(), batch.ids] = self(batch) + places[batch.ids]
+        if masked is not None:
+            asked = self.values(self.places.weight.new_full((1,), self.config.mask_value))
+            rows[masked] = asked + places[masked[1]]
         states: torch.Tensor = self.decoder(rows)
         return states
+
+    def masked_expression(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the predicted values of hidden tokens, ``(M,)``; the encoder reads the others."""
+        assert batch.values is not None
+        cells = batch.cell_of_token()
+        counts = torch.bincount(cells[~hidden], minlength=batch.n_cells)
+        shown = TokenBatch(
+            offsets=torch.cat([counts.new_zeros(1), counts.cumsum(0)]),
+            ids=batch.ids[~hidden],
+            values=batch.values[~hidden],
+            special=batch.special,
+            n_ids=batch.n_ids,
+        )
+        asked = (cells[hidden], batch.ids[hidden])
+        values: torch.Tensor = self.decoder.out(self.decoded(shown, masked=asked)[asked])
+        return values.squeeze(-1)
 
     def expression(self, batch: TokenBatch) -> torch.Tensor:
         """Return the predicted log-normalised value of every gene, ``(N, n_genes)``."""

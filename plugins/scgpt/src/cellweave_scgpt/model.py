@@ -28,6 +28,7 @@ __all__ = ["ScgptModel"]
 
 Pooling = Literal["auto", "cls", "mean", "weighted"]
 _DOMAIN = "domain"
+_MASK_VALUE = -1.0  # published: the value of a token whose own is asked for
 
 
 class ScgptModel(FamilyModel):
@@ -225,6 +226,19 @@ class ScgptModel(FamilyModel):
             batch_size,
             self._encoder(domain_key),
         )
+
+    @property
+    def reconstructs(self) -> Literal["values"] | None:
+        """Say that weights with the head of expression tell the bins of hidden genes."""
+        told = self.network.expression is not None and self.config.values == "continuous"
+        return "values" if told and self.config.norm != "domain" else None
+
+    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        assert batch.values is not None
+        assert self.network.expression is not None
+        masked = batch.with_(values=batch.values.masked_fill(hidden, _MASK_VALUE))
+        found: torch.Tensor = self.network.expression(self.network(masked)[hidden])
+        return found
 
     def _encoder(self, domain_key: str | None) -> Callable[[AnnData], Tokens]:
         """Return the tokenizer, with the domain of each cell where the weights need it."""

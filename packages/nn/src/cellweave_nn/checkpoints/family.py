@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
     from cellweave.records import Tokens
+    from cellweave_nn.checkpoints.reconstruction import Reconstruction
 
 __all__ = ["FamilyModel", "ReadModel"]
 
@@ -191,6 +192,63 @@ class FamilyModel:
     def cells_of(states: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """Return ``(N, D)``, what training goes on with: the first token, or the mean of genes."""
         return pool(states, batch, "first" if "cls" in batch.special else "mean")
+
+    @property
+    def reconstructs(self) -> Literal["values", "genes"] | None:
+        """Say what the weights tell of hidden genes: their values, or which they are."""
+        return None
+
+    def reconstruct(
+        self,
+        adata: AnnData,
+        *,
+        share: float = 0.15,
+        batch_size: int = 32,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> Reconstruction:
+        """Hide some genes of each cell and return what the network says of them.
+
+        Parameters
+        ----------
+        adata
+            As for ``embed``.
+        share
+            Of each cell's expressed genes, hidden at random.
+        batch_size, device
+            Most cells at a time, and where.
+        seed
+            Of the choice.
+        """
+        from cellweave_nn.checkpoints.reconstruction import reconstruct
+
+        kind = self.reconstructs
+        if kind is None:
+            msg = f"These weights of {self.family!r} have no head that fills in hidden genes. "
+            raise ConfigError(msg + "Load weights with the head of pretraining.")
+
+        def fill(part: Tokens, hidden: np.ndarray) -> np.ndarray:
+            chosen = torch.from_numpy(hidden).to(device)
+            return self._run(part, device, lambda batch: self._filled(batch, chosen))
+
+        return reconstruct(
+            adata, kind=kind, tokenizer=self.tokenizer, n_ids=self.config.n_ids, fill=fill,
+            share=share, batch_size=self._fitting(batch_size), seed=seed,
+            provenance=self._provenance(share=share, mask_seed=seed),
+        )  # fmt: skip
+
+    def _fitting(self, batch_size: int) -> int:
+        """Return how many cells are filled in at a time; fewer where each takes much room."""
+        return batch_size
+
+    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the network says of the ``hidden`` tokens: a value, or an id, each."""
+        raise NotImplementedError
+
+    def _likeliest(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the id of the gene with the largest score, ``(M,)``."""
+        genes = torch.from_numpy(self.tokenizer.table.ids.astype(np.int64)).to(logits.device)
+        return genes[logits[:, genes].argmax(1)]
 
     def save(self, folder: str | Path) -> None:
         """Write our model folder: JSON and safetensors, atomically, with a manifest."""
