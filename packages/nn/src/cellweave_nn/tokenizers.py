@@ -38,6 +38,9 @@ class NonzeroTokenizer:
         Whether the vocabulary holds only features marked ``highly_variable``.
     with_zeros
         Whether zeros are tokens too.
+    weigh
+        ``"rarity"`` multiplies values by ``log(1 + N / n)``, where n of the N cells of ``fit`` have
+        the feature: those that few cells have say more of a cell, and are the last to be cut.
     """
 
     modality = "*"
@@ -50,13 +53,18 @@ class NonzeroTokenizer:
         limit: int = 0,
         only_variable: bool = False,
         with_zeros: bool = False,
+        weigh: Literal["none", "rarity"] = "none",
     ) -> None:
         if order not in ("features", "rank"):
             msg = f"order is {order!r}. Use 'features' or 'rank'."
             raise ConfigError(msg)
+        if weigh not in ("none", "rarity"):
+            msg = f"weigh is {weigh!r}. Use 'none' or 'rarity'."
+            raise ConfigError(msg)
         self.layer, self.order, self.limit = layer, order, limit
-        self.only_variable, self.with_zeros = only_variable, with_zeros
+        self.only_variable, self.with_zeros, self.weigh = only_variable, with_zeros, weigh
         self._vocabulary: Vocabulary | None = None
+        self._weights: np.ndarray | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -67,15 +75,19 @@ class NonzeroTokenizer:
         return self._vocabulary
 
     def fit(self, adata: AnnData) -> Self:
-        """Take the names of the features."""
+        """Take the names of the features and, where values are weighed, how rare each is."""
         names = adata.var_names.astype(str)
+        chosen = slice(None)
         if self.only_variable:
             if "highly_variable" not in adata.var:
                 msg = "only_variable=True needs var['highly_variable']. Prepare the data first."
                 raise DataError(msg)
-            names = names[adata.var["highly_variable"].to_numpy(bool)]
+            chosen = adata.var["highly_variable"].to_numpy(bool)
+            names = names[chosen]
         special = {name.strip("<>"): i for i, name in enumerate(_SPECIAL)}
         self._vocabulary = Vocabulary(names=(*_SPECIAL, *names), special=special)
+        if self.weigh == "rarity":
+            self._weights = _rarity(self._matrix(adata))[chosen]
         return self
 
     def encode(self, adata: AnnData) -> Tokens:
@@ -92,6 +104,8 @@ class NonzeroTokenizer:
         _check_values(matrix, adata.obs_names)
         values, offsets, columns = self._entries(matrix)
         token_ids = np.sort(ids[known])[columns].astype(np.int32)
+        if self._weights is not None:
+            values = values * self._weights[token_ids - len(_SPECIAL)]
         tokens = Tokens(
             offsets=offsets,
             ids=token_ids,
@@ -108,6 +122,7 @@ class NonzeroTokenizer:
         return ComponentState(
             component=_NAME,
             parameters=self._parameters(),
+            arrays={} if self._weights is None else {"weights": self._weights},
             extra={
                 "names": list(self.vocabulary.names),
                 "special": dict(self.vocabulary.special),
@@ -123,10 +138,11 @@ class NonzeroTokenizer:
         made = cls(**state.parameters)
         names, special = tuple(state.extra["names"]), dict(state.extra["special"])
         made._vocabulary = Vocabulary(names=names, special=special)
+        made._weights = state.arrays.get("weights")
         return made
 
     def _parameters(self) -> dict[str, Any]:
-        names = ("layer", "order", "limit", "only_variable", "with_zeros")
+        names = ("layer", "order", "limit", "only_variable", "with_zeros", "weigh")
         return {name: getattr(self, name) for name in names}
 
     def _matrix(self, adata: AnnData) -> sp.csr_matrix:
@@ -165,6 +181,13 @@ class NonzeroTokenizer:
             values=tokens.values[kept],
             provenance=tokens.provenance,
         )
+
+
+def _rarity(matrix: sp.csr_matrix) -> np.ndarray:
+    """Return ``log(1 + N / n)`` of each column; one that no cell has weighs as one that one has."""
+    seen = np.bincount(matrix.indices[matrix.data != 0], minlength=matrix.shape[1])
+    weights: np.ndarray = np.log1p(matrix.shape[0] / np.maximum(seen, 1)).astype(np.float32)
+    return weights
 
 
 def _check_values(matrix: sp.csr_matrix, names: Any) -> None:

@@ -4,7 +4,11 @@ Vaswani et al. 2017; Devlin et al. 2019 (BERT; Geneformer, Nicheformer); Cui et 
 
     x_0 = E[id] + value(v) + place(p) + modality(m)
     x_l = block_l(x_{l-1}), pre- or post-norm
-    cell = pool(x_n)
+    cell = pool(x_n), or norm(pool(x_n before its norm)) when `residual_pooling`
+
+A norm on each token takes away how much there was of it; pooled before it, the state of an
+untrained encoder is the weighted sum of the embeddings of a cell's genes, which is as much as a
+linear method knows, and training starts from there (:mod:`cellweave_nn.training.start`).
 
 Departure: tokens are packed; a cell never attends to, or pays for, padding.
 """
@@ -17,6 +21,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from cellweave.errors import ConfigError
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.encoders.inputs import Places, TokenInput, Values
 from cellweave_nn.encoders.pooling import Pooling, pool
@@ -67,6 +72,9 @@ class TransformerEncoder(nn.Module):
         Whether each modality has feed-forwards of its own.
     project_unknown
         As in :class:`~cellweave_nn.layers.attention.SelfAttention`.
+    residual_pooling
+        Whether cells are pooled from the residual stream, before the last norm, and then normed
+        themselves; for pre-norm blocks and any pooling but ``cls``.
     """
 
     def __init__(
@@ -97,9 +105,16 @@ class TransformerEncoder(nn.Module):
         attention_dropout: float = 0.0,
         experts: bool = False,
         project_unknown: bool = True,
+        residual_pooling: bool = False,
     ) -> None:
         config = settings_of(locals())
         super().__init__()
+        if residual_pooling and (pooling == "cls" or not norm_first):
+            msg = (
+                "residual_pooling needs pre-norm blocks and a pooling of tokens, not pooling="
+                f"{pooling!r}, norm_first={norm_first}. Use pooling='weighted', or leave it out."
+            )
+            raise ConfigError(msg)
         self.config = config
         self.pooling = pooling
         self.token_width = self.cell_width = width
@@ -120,7 +135,10 @@ class TransformerEncoder(nn.Module):
         self.cls = nn.Parameter(torch.randn(width) * 0.02) if pooling == "cls" else None
 
         last = make_norm(norm, width, eps=eps) if norm_first else None
-        self.stack = Stack((_block(config) for _ in range(depth)), last_norm=last)
+        in_stack = None if residual_pooling else last
+        self.stack = Stack((_block(config) for _ in range(depth)), last_norm=in_stack)
+        self.token_norm = last if residual_pooling else None
+        self.cell_norm = make_norm(norm, width, eps=eps) if residual_pooling else None
         start_small(self, depth)
 
     def forward(
@@ -158,6 +176,9 @@ class TransformerEncoder(nn.Module):
         if self.cls is None:
             states, hidden = out.states, out.hidden
             cell_state = pool(states, batch, self.pooling)
+            if self.cell_norm is not None and self.token_norm is not None:
+                cell_state, states = self.cell_norm(cell_state), self.token_norm(states)
+                hidden = (*hidden[:-1], states) if hidden else ()
         else:
             cell_state = out.states[sequences.offsets[:-1]]
             states = without_cell_rows(out.states, sequences.offsets)

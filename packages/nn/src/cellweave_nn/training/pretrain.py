@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import nn
 
 import cellweave_nn
 from cellweave.config import ComponentConfig, load_config
@@ -19,6 +20,7 @@ from cellweave_nn.models.build import build_encoder, build_objectives, build_tok
 from cellweave_nn.models.card import model_card
 from cellweave_nn.models.cell_model import CellModel
 from cellweave_nn.models.folder import FolderConfig
+from cellweave_nn.training.checkpoint import latest_checkpoint
 from cellweave_nn.training.loop import Trained, Trainer
 from cellweave_nn.training.model import PretrainingModel
 from cellweave_nn.training.randomness import torch_seeded
@@ -28,6 +30,7 @@ from cellweave_nn.training.settings import PretrainConfig
 from cellweave_nn.training.sharding import full_tensors, is_sharded
 from cellweave_nn.training.sinks import check_sinks, make_sinks
 from cellweave_nn.training.source import TokenSource, digest_of_tokens
+from cellweave_nn.training.start import can_start_from_factors, start_from_factors
 from cellweave_nn.training.world import World, joined_world
 
 if TYPE_CHECKING:
@@ -76,16 +79,19 @@ def pretrain(
         run = RunFolder(path=checked.output)
         if not world.is_first:
             world.barrier()
-            return _train(assemble(checked), run, world, None, stop)
+            return _train(assemble(checked, begun=_has_begun(run)), run, world, None, stop)
         with run.locked():
-            parts = assemble(checked)
+            parts = assemble(checked, begun=_has_begun(run))
             run.begin(_identity(parts, world), checked.model_dump(mode="json"))
             world.barrier()
             return _train(parts, run, world, progress, stop)
 
 
-def assemble(config: PretrainConfig) -> Assembled:
-    """Read the data and build every part; nothing is trained yet."""
+def assemble(config: PretrainConfig, *, begun: bool = False) -> Assembled:
+    """Read the data and build every part; nothing is trained yet.
+
+    ``begun`` says that weights will be read from a checkpoint, so that none need be made.
+    """
     tokenizer = build_tokenizer(config.tokenizer.name, config.tokenizer.parameters)
     several = tokenizer.modality == SEVERAL
     adata = read_cells_of(config.data, SEVERAL if several else config.modality)
@@ -95,6 +101,8 @@ def assemble(config: PretrainConfig) -> Assembled:
     source = TokenSource.of(tokens, tokenizer.vocabulary, extra=objective.extra_ids)
     parameters = {"n_ids": source.n_ids, **config.encoder.parameters}
     encoder = build_encoder(config.encoder.name, parameters, seed=config.seed)
+    if not begun and _from_factors(config, encoder, tokens):
+        start_from_factors(encoder, tokens, seed=config.seed)
     with torch_seeded(config.seed, "heads"):
         model = PretrainingModel(encoder, objective)
     return Assembled(
@@ -107,6 +115,12 @@ def assemble(config: PretrainConfig) -> Assembled:
         labels=labels,
         digest=digest_of_tokens(tokens),
     )
+
+
+def _from_factors(config: PretrainConfig, encoder: nn.Module, tokens: Tokens) -> bool:
+    if config.start == "auto":
+        return can_start_from_factors(encoder, tokens)
+    return config.start == "factors"
 
 
 def read_cells_of(data: list[Path] | Path, modality: str | None) -> AnnData:
@@ -214,6 +228,10 @@ def _train(
         write_run_report(run)
     world.barrier()
     return trained
+
+
+def _has_begun(run: RunFolder) -> bool:
+    return latest_checkpoint(run.checkpoints) is not None
 
 
 def _with_last_weights(parts: Assembled, trainer: Trainer) -> PretrainingModel:

@@ -9,7 +9,13 @@ from pydantic import Field, model_validator
 
 from cellweave.config import ComponentConfig, ConfigModel
 
-__all__ = ["CardConfig", "ObjectiveConfig", "PretrainConfig", "TrainingSettings"]
+__all__ = [
+    "CardConfig",
+    "ObjectiveConfig",
+    "PretrainConfig",
+    "PretrainingSettings",
+    "TrainingSettings",
+]
 
 
 class TrainingSettings(ConfigModel):
@@ -54,6 +60,13 @@ class TrainingSettings(ConfigModel):
         return self
 
 
+class PretrainingSettings(TrainingSettings):
+    """How to pretrain: as for any training, with what was best for cells of several data sets."""
+
+    cells_per_slot: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+
+
 class ObjectiveConfig(ComponentConfig):
     """An objective by its registry name, and what its terms count."""
 
@@ -70,19 +83,49 @@ class CardConfig(ConfigModel):
     data_licence: str = ""
 
 
+# What held-out parts of training cells were best told apart by (benchmarks/bench_pretraining.py).
+_TOKENIZER = ComponentConfig(name="nn.nonzero", parameters={"limit": 512, "weigh": "rarity"})
+_ENCODER = ComponentConfig(
+    name="nn.transformer",
+    parameters={
+        "width": 128,
+        "depth": 2,
+        "heads": 4,
+        "hidden": 256,
+        "values": "continuous",
+        "input_norm": False,
+        "pooling": "weighted",
+        "residual_pooling": True,
+    },
+)
+_OBJECTIVES = {
+    "views": ObjectiveConfig(name="nn.two_views", parameters={"left_out": 0.75}),
+    "gep": ObjectiveConfig(name="nn.masked_value"),
+    "mvc": ObjectiveConfig(name="nn.cell_conditioned"),
+}
+
+
 class PretrainConfig(ConfigModel):
-    """A whole pretraining: data, parts, training, where it goes."""
+    """A whole pretraining: data, parts, training, where it goes.
+
+    ``data`` and ``output`` are enough; every part that is left out is what was best for cells.
+    """
 
     data: list[Path] | Path = Field(description="Files of cells, e.g. one or more .h5ad.")
     modality: str | None = Field(default=None, description="Which, when a file holds several.")
     output: Path = Field(description="The run folder.")
-    tokenizer: ComponentConfig = ComponentConfig(name="nn.nonzero")
-    encoder: ComponentConfig = ComponentConfig(name="nn.transformer")
-    objectives: dict[str, ObjectiveConfig]
+    tokenizer: ComponentConfig = _TOKENIZER
+    encoder: ComponentConfig = _ENCODER
+    objectives: dict[str, ObjectiveConfig] = Field(default_factory=lambda: dict(_OBJECTIVES))
+    start: Literal["auto", "random", "factors"] = Field(
+        default="auto",
+        description="Where embeddings of genes start: from factors of the data (auto: where the "
+        "encoder can use them) or at random.",
+    )
     context: list[str] = Field(
         default_factory=list, description="`obs` columns that objectives read, e.g. cell_type."
     )
-    training: TrainingSettings = TrainingSettings()
+    training: PretrainingSettings = PretrainingSettings()
     card: CardConfig = CardConfig()
     sinks: list[Literal["tensorboard", "wandb", "mlflow"]] = Field(
         default_factory=list, description="Where metrics go besides metrics.jsonl."
