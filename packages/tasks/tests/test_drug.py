@@ -193,6 +193,30 @@ def test_what_cannot_be_done_is_refused(tmp_path, monkeypatch):
         by_unseen(pairs()[:5], ["cell_line"])
 
 
+def test_fingerprints_are_those_of_rdkit(capfd):
+    pytest.importorskip("rdkit", reason="the extra drugs is not installed")
+    from rdkit.Chem import AllChem, MolFromSmiles
+    from rdkit.DataStructs import ConvertToNumpyArray
+
+    drugs = {
+        "aspirin": "CC(=O)Oc1ccccc1C(=O)O",
+        "same aspirin": "O=C(O)c1ccccc1OC(C)=O",
+        "imatinib": "CN1CCN(Cc2ccc(cc2)C(=O)Nc2ccc(C)c(Nc3nccc(n3)-c3cccnc3)c2)CC1",
+    }
+    found = morgan_fingerprints(drugs, n_bits=512)
+    assert found.shape == (3, 512)
+    assert found.loc["aspirin"].equals(found.loc["same aspirin"].rename("aspirin"))
+    other = np.zeros(512)  # the older way to the same bits
+    ConvertToNumpyArray(
+        AllChem.GetMorganFingerprintAsBitVect(MolFromSmiles(drugs["imatinib"]), 2, nBits=512), other
+    )
+    assert np.array_equal(found.loc["imatinib"], other)
+    capfd.readouterr()
+    with pytest.raises(DataError, match="The SMILES of 'broken', 'C1CC', cannot be read"):
+        morgan_fingerprints({"broken": "C1CC"})
+    assert capfd.readouterr().err == ""
+
+
 def test_tables_join_on_the_way(tmp_path):
     adata, table, drugs = world()
     table.to_csv(tmp_path / "r.csv", index=False)

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 import cellweave
 from cellweave.cli.app import main
@@ -146,6 +147,45 @@ def test_scvi_needs_counts(cells, monkeypatch):
     given = replace(batch_cells(cells), counts=None)
     with pytest.raises(DataError, match="scvi needs raw counts"):
         correct("scvi", given)
+
+
+@pytest.mark.parametrize("name", ["scvi", "sysvi"])
+def test_models_of_scvi_tools_take_a_shift_of_genes_out(cells, name):
+    pytest.importorskip("scvi", reason="the extra scvi is not installed")
+    some = cells[:120].copy()
+    given = batch_cells(some)
+    is_first = given.batches == given.batches[0]
+    factor = np.where(np.arange(given.logs.shape[1]) % 2 == 0, 5.0, 1.0)
+    counts = given.counts.toarray()
+    counts[is_first] = np.round(counts[is_first] * factor)
+    logs = given.logs + is_first[:, None] * np.log(factor)
+    shifted = BatchCells(
+        batches=given.batches,
+        logs=logs.astype("f4"),
+        axes=given.axes,
+        counts=sp.csr_matrix(counts),
+        seed=0,
+    )
+    with global_state_unchanged():
+        found = correct(name, shifted)
+    assert "scvi-tools" in found.note
+    at, _ = nearest(np.asarray(found.values, dtype="f8"), k=5, exclude_self=True)
+    types = some.obs["cell_type"].to_numpy(dtype=str)
+    assert (types[at] == types[:, None]).mean() > 0.6
+    if name == "scvi":  # so few cells are too few for the losses of sysVI to mix them
+        assert mixing(correct("PCA", shifted).values, given.batches) < 0.1
+        assert mixing(found.values, given.batches) > 0.3
+        assert np.array_equal(found.values, correct(name, shifted).values)
+
+
+def test_the_suite_of_scib_metrics_stands_beside_ours(cells):
+    pytest.importorskip("scib_metrics", reason="the extra scib is not installed")
+    scores = IntegrationTask(scib=True).fit(cells).evaluate(cells)
+    own = {s.metric: s.value for s in scores.items if s.method == "X_pca" and not s.group}
+    theirs = {k: v for k, v in own.items() if k.startswith("scib:")}
+    assert len(theirs) == 10
+    assert all(np.isfinite(v) for v in theirs.values())
+    assert theirs["scib:silhouette_label"] == pytest.approx(own["asw_type"], abs=1e-4)
 
 
 def test_the_ontology_adds_its_score(cells, tmp_path):

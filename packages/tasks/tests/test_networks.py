@@ -172,6 +172,38 @@ def test_libraries_need_gseapy(monkeypatch):
         online_gene_sets("GO_Biological_Process_2023")
 
 
+def test_enrichment_is_that_of_gseapy():
+    """The library computes it on the same universe, without any net."""
+    gseapy = pytest.importorskip("gseapy", reason="the extra genesets is not installed")
+    rng = np.random.default_rng(3)
+    genes = np.array([f"g{i}" for i in range(400)])
+    named = {f"s{i}": rng.choice(genes, 8 + i, replace=False).tolist() for i in range(30)}
+    listed = sorted({*rng.choice(genes, 40, replace=False), *named["s20"][:15]})
+    ours = enrichment(listed, gene_sets_on(named, genes)).set_index("set")
+    theirs = gseapy.enrich(
+        gene_list=listed, gene_sets=named, background=genes.tolist(), outdir=None, no_plot=True
+    ).results.set_index("Term")
+    shared = theirs.index  # theirs leaves sets without overlap out
+    assert len(shared) > 15
+    assert ours.loc[shared, "p"].to_numpy() == pytest.approx(theirs["P-value"].to_numpy(), rel=1e-9)
+    overlaps = theirs["Overlap"].str.split("/").str[0].astype(int)
+    assert (ours.loc[shared, "overlap"] == overlaps).all()
+    assert ours.index[0] == theirs["P-value"].idxmin() == "s20"
+
+
+def test_a_library_that_cannot_be_fetched_is_told(monkeypatch):
+    gseapy = pytest.importorskip("gseapy", reason="the extra genesets is not installed")
+
+    def unreachable(**_):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(gseapy, "get_library", unreachable)
+    with pytest.raises(
+        UnreadableFileError, match=r"no library 'GO_2023' of 'human': no route\. Look"
+    ):
+        online_gene_sets("GO_2023")
+
+
 def test_what_cannot_be_done_is_refused(network, tmp_path):
     with pytest.raises(ConfigError, match=r"'atention'. Did you mean 'attention'"):
         NetworkTask(method="atention")

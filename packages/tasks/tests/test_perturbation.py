@@ -131,6 +131,10 @@ def test_data_of_one_line_are_told_how():
     strong = perturbed_cells(["ctrl", "G0"], contexts=("t0",), seed=0)
     strong.obs = strong.obs.drop(columns="cell_type")
     with pytest.raises(DataError, match="set context_key to null"):
+        PerturbationTask(context_key="cell_line").fit(strong)
+    PerturbationTask().fit(strong)  # found by itself
+    strong.obs["cell_type"] = np.where(strong.obs["condition"] == "ctrl", "a", "b")
+    with pytest.raises(DataError, match=r"no control cells, e.g. 'b'.*set context_key to null"):
         PerturbationTask().fit(strong)
 
 

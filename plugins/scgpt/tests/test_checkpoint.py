@@ -58,6 +58,28 @@ def test_heads_that_read_batch_labels_are_told(folder):
     assert "not used by embeddings" in model.key_report.ignored["decoder.fc.0.weight"]
 
 
+def test_multi_omic_weights_give_the_vectors_that_the_heads_do_not_touch(folder):
+    expected = ScgptModel.load(folder).embed(cells()).values
+    state = random_state()
+    for name in ("weight", "bias"):
+        state[f"mod_encoder.enc_norm.{name}"] = torch.zeros(32)
+    state["mod_encoder.embedding.weight"] = torch.zeros(5, 32)
+    state["decoder.fc.0.weight"] = torch.zeros(32, 64)
+    state["mvc_decoder.W.weight"] = torch.zeros(64, 32)
+    torch.save(state, folder / "best_model.pt")
+    model = cellweave.load(folder)
+    assert model.network.expression is None
+    assert "modality" in model.key_report.ignored["mod_encoder.embedding.weight"]
+    assert np.array_equal(model.embed(cells()).values, expected)
+    # Proteins are names of the vocabulary like any other, `p_` in front.
+    named = json.loads((folder / "vocab.json").read_text())
+    renamed = {("p_CD3" if g == "GENE5" else g): i for g, i in named.items()}
+    (folder / "vocab.json").write_text(json.dumps(renamed))
+    both = cells()
+    both.var_names = ["p_CD3" if g == "GENE5" else g for g in both.var_names]
+    assert np.array_equal(cellweave.load(folder).embed(both).values, expected)
+
+
 @pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
 def test_hostile_weights(case, folder, tmp_path):
     kind, name = case

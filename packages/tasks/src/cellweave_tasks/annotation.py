@@ -20,8 +20,8 @@ from sklearn.decomposition import TruncatedSVD
 
 from cellweave.errors import ConfigError, DataError
 from cellweave.records import Prediction, Provenance, Score, Scores
-from cellweave_tasks.classification import classification_scores, novelty_auroc
-from cellweave_tasks.classifiers import Classifier, make_classifier
+from cellweave_tasks.annotation_scoring import Said, Trained, said_of, scores_of
+from cellweave_tasks.classifiers import Blend, make_classifier
 from cellweave_tasks.differences import difference_sentence, paired_difference
 from cellweave_tasks.features import (
     aligned,
@@ -45,34 +45,17 @@ __all__ = ["UNKNOWN", "AnnotationTask"]
 UNKNOWN = "unknown"
 _MOST_COLUMNS = 2000
 _BASELINE_COMPONENTS = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Trained:
-    """One classifier with the limits above which a cell is called unknown."""
-
-    classifier: Classifier
-    limits: Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Said:
-    """What a classifier says about cells."""
-
-    label: np.ndarray
-    confidence: np.ndarray
-    novelty: np.ndarray
-    unknown: np.ndarray
-    probabilities: np.ndarray
+_AXES = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Fitted:
     """What was learnt, and by what the training cells are known again."""
 
-    own: _Trained
-    baselines: Mapping[str, _Trained]
+    own: Trained
+    baselines: Mapping[str, Trained]
     reduction: TruncatedSVD | None
+    axes: TruncatedSVD | None
     var_names: np.ndarray
     columns: np.ndarray
     cells: np.ndarray
@@ -93,7 +76,10 @@ class AnnotationTask:
         ``obs`` column of donors or batches that must not be in training and in the test; with
         several in training, the limits for unknown cells allow for what a new one brings.
     method
-        ``"linear"``, ``"knn"`` or ``"prototype"``.
+        ``"linear"``, ``"knn"``, ``"prototype"``, or ``"blend"``: the mean of linear probes on the
+        embedding and on 200 principal axes of ``X``, which tells near-identical types apart.
+        ``"auto"`` is ``"blend"`` on ``X_pca`` and ``X``, and ``"linear"`` on any other embedding,
+        which is then judged alone.
     unknown_rate
         Share of known cells that may be called unknown; 0 flags none.
     new_technology
@@ -111,7 +97,7 @@ class AnnotationTask:
     >>> import cellweave
     >>> cells = cellweave.datasets.simulate(n_cells=200, modalities=("rna",), prepared=True)["rna"]
     >>> task = AnnotationTask(use_rep="X_pca").fit(cells[:150])
-    >>> task.evaluate(cells[150:]).value("accuracy", method="linear on X_pca") > 0.5
+    >>> task.evaluate(cells[150:]).value("accuracy", method="blend on X_pca") > 0.5
     True
     """
 
@@ -121,7 +107,7 @@ class AnnotationTask:
         use_rep: str | None = "X_pca",
         label_key: str = "cell_type",
         group_key: str | None = None,
-        method: str = "linear",
+        method: str = "auto",
         unknown_rate: float = 0.05,
         new_technology: bool = True,
         ontology: str | None = None,
@@ -132,7 +118,10 @@ class AnnotationTask:
         if not 0 <= unknown_rate < 1:
             msg = f"unknown_rate is {unknown_rate!r}. Expected a share from 0 to below 1."
             raise ConfigError(msg)
-        make_classifier(method, seed=seed)
+        if method == "auto":
+            method = "blend" if use_rep in (None, "X_pca") else "linear"
+        if method != "blend":
+            make_classifier(method, seed=seed)
         self.use_rep, self.label_key, self.group_key = use_rep, label_key, group_key
         self.method, self.unknown_rate, self.seed = method, unknown_rate, seed
         self.new_technology = new_technology
@@ -144,6 +133,10 @@ class AnnotationTask:
         """Name the method and what it sees, as in tables."""
         return f"{self.method} on {self.use_rep or 'X'}"
 
+    def needs_labels(self, adata: AnnData) -> tuple[str, ...]:
+        """Name the columns without which a cell cannot be used."""
+        return (self.label_key,)
+
     def fit(self, adata: AnnData) -> Self:
         """Learn from labelled cells and return ``self``."""
         labels = labels_of(adata, self.label_key)
@@ -152,15 +145,18 @@ class AnnotationTask:
         columns = most_variable(values, _MOST_COLUMNS)
         raw = values[:, columns] if self.use_rep is None else features_of(adata, self.use_rep)
         features = as_dense(raw)
-        reduction = self._reduction(values)
+        reduction = self._reduction(values, _BASELINE_COMPONENTS)
+        axes = self._reduction(values[:, columns], _AXES) if self.method == "blend" else None
+        own = features if axes is None else _beside(features, axes.transform(values[:, columns]))
         baselines = {"majority": self._train("majority", features, labels, groups)}
         if reduction is not None:
             reduced = reduction.transform(values)
             baselines["linear on PCA of X"] = self._train("linear", reduced, labels, groups)
         self._fitted = _Fitted(
-            own=self._train(self.method, features, labels, groups),
+            own=self._train(self.method, own, labels, groups, width=features.shape[1]),
             baselines=baselines,
             reduction=reduction,
+            axes=axes,
             var_names=np.asarray(adata.var_names, dtype=str),
             columns=columns,
             cells=fingerprints(features),
@@ -172,8 +168,7 @@ class AnnotationTask:
     def predict(self, adata: AnnData) -> Prediction:
         """Predict for every cell: label (or ``unknown``), probability, class probabilities."""
         fitted = need_fit(self._fitted, "AnnotationTask")
-        features = self._checked(adata, fitted)
-        said = self._said(fitted.own, features)
+        said = self._said(fitted.own, self._seen(adata, fitted))
         return Prediction(
             names=np.asarray(adata.obs_names, dtype=str),
             values=np.where(said.unknown, UNKNOWN, said.label),
@@ -191,7 +186,7 @@ class AnnotationTask:
     def novelty(self, adata: AnnData) -> np.ndarray:
         """Return how unlike all training cells each cell is; more is newer."""
         fitted = need_fit(self._fitted, "AnnotationTask")
-        return self._said(fitted.own, self._checked(adata, fitted)).novelty
+        return self._said(fitted.own, self._seen(adata, fitted)).novelty
 
     def evaluate(self, adata: AnnData) -> Scores:
         """Score on labelled cells beside the baselines.
@@ -209,7 +204,7 @@ class AnnotationTask:
             group_key=self.group_key or "",
         )
         ontology = Ontology.from_obo(Path(self.ontology)) if self.ontology else None
-        seen = {self.name: (fitted.own, features)}
+        seen = {self.name: (fitted.own, self._seen(adata, fitted, features))}
         for name, trained in fitted.baselines.items():
             if name != "majority" and fitted.reduction is not None:
                 reduced = fitted.reduction.transform(aligned(adata, fitted.var_names))
@@ -218,13 +213,21 @@ class AnnotationTask:
                 seen[name] = (trained, features)
         items: list[Score] = []
         for name, (trained, points) in seen.items():
-            items += self._score(trained, points, truth, name, ontology)
+            items += scores_of(
+                self._said(trained, points),
+                truth,
+                trained.classifier.classes,
+                method=name,
+                seed=self.seed,
+                ontology=ontology,
+                ids=self.label_ids,
+            )
         return Scores(
             items=tuple(items), provenance=self._provenance(), summary=self._summary(seen, truth)
         )
 
     def _summary(
-        self, seen: Mapping[str, tuple[_Trained, np.ndarray]], truth: np.ndarray
+        self, seen: Mapping[str, tuple[Trained, np.ndarray]], truth: np.ndarray
     ) -> dict[str, Any]:
         """Say whether the best baseline is beaten, in accuracy over cells of known types."""
         known = np.isin(truth, next(iter(seen.values()))[0].classifier.classes)
@@ -239,23 +242,40 @@ class AnnotationTask:
         text = difference_sentence(gap, self.name, f"the best baseline, {best}", "accuracy")
         return {"headline": text, "best_baseline": best, **gap.to_dict()}
 
-    def _reduction(self, values: np.ndarray | sp.csr_matrix) -> TruncatedSVD | None:
-        size = min(_BASELINE_COMPONENTS, min(values.shape) - 1)
+    def _reduction(
+        self, values: np.ndarray | sp.csr_matrix, n_components: int
+    ) -> TruncatedSVD | None:
+        size = min(n_components, min(values.shape) - 1)
         if size < 2:
             return None
         return TruncatedSVD(n_components=size, random_state=self.seed).fit(values)
 
     def _train(
-        self, method: str, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
-    ) -> _Trained:
-        classifier = make_classifier(method, seed=self.seed).fit(features, labels)
+        self,
+        method: str,
+        features: np.ndarray,
+        labels: np.ndarray,
+        groups: np.ndarray | None,
+        *,
+        width: int | None = None,
+    ) -> Trained:
+        if method == "blend" and width == features.shape[1]:
+            method = "linear"  # too few cells or columns for axes
+        made = (
+            Blend(width=width, seed=self.seed)
+            if method == "blend" and width is not None
+            else make_classifier(method, seed=self.seed)
+        )
+        classifier = made.fit(features, labels)
         limits = Limits.none(len(classifier.classes))
         if self.unknown_rate > 0 and len(labels) >= 20:
-            novelty, said = self._left_out(method, features, labels, groups)
+            # What is new is told by the first view, so that alone is fitted again.
+            usual = "linear" if method == "blend" else method
+            novelty, said = self._left_out(usual, features[:, :width], labels, groups)
             codes = np.searchsorted(classifier.classes, said)
             n_types = len(classifier.classes)
             limits = Limits.calibrated(novelty, codes, n_types, self.unknown_rate)
-        return _Trained(classifier=classifier, limits=limits)
+        return Trained(classifier=classifier, limits=limits)
 
     def _left_out(
         self, method: str, features: np.ndarray, labels: np.ndarray, groups: np.ndarray | None
@@ -279,82 +299,8 @@ class AnnotationTask:
                 said.append(part.classes[part.probabilities(features[known]).argmax(axis=1)])
         return np.concatenate(novelty), np.concatenate(said)
 
-    def _said(self, trained: _Trained, features: np.ndarray) -> _Said:
-        probabilities = trained.classifier.probabilities(features)
-        best = probabilities.argmax(axis=1)
-        novelty = trained.classifier.novelty(features)
-        limit = trained.limits.of(novelty, best, widened=self.new_technology)
-        return _Said(
-            label=trained.classifier.classes[best].astype(str),
-            confidence=probabilities[np.arange(len(best)), best],
-            novelty=novelty,
-            unknown=novelty > limit,
-            probabilities=probabilities,
-        )
-
-    def _score(
-        self,
-        trained: _Trained,
-        features: np.ndarray,
-        truth: np.ndarray,
-        name: str,
-        ontology: Ontology | None,
-    ) -> list[Score]:
-        said = self._said(trained, features)
-        is_novel = ~np.isin(truth, trained.classifier.classes)
-        known = self._scores_of_known(said, truth, ~is_novel, name, ontology)
-        return [*known, *self._scores_of_novel(said, is_novel, name)]
-
-    def _scores_of_known(
-        self,
-        said: _Said,
-        truth: np.ndarray,
-        known: np.ndarray,
-        name: str,
-        ontology: Ontology | None,
-    ) -> list[Score]:
-        if not known.any():
-            return []
-        items = classification_scores(
-            truth[known],
-            said.label[known],
-            said.confidence[known],
-            method=name,
-            seed=self.seed,
-            ontology=ontology,
-            ids=self.label_ids,
-        )
-        wrongly = Score(
-            metric="false_unknown",
-            value=float(said.unknown[known].mean()),
-            method=name,
-            higher_is_better=False,
-            best=0.0,
-            seed=self.seed,
-            note="share of cells of known types that are called unknown",
-        )
-        return [*items, wrongly]
-
-    def _scores_of_novel(self, said: _Said, is_novel: np.ndarray, name: str) -> list[Score]:
-        auroc = novelty_auroc(is_novel, said.novelty)
-        note = "" if auroc is not None else "no type of the test is unknown to training"
-        items = [
-            Score(
-                metric="novel_auroc",
-                value=auroc,
-                method=name,
-                best=1.0,
-                chance=0.5,
-                seed=self.seed,
-                note=note,
-            )
-        ]
-        if is_novel.any():
-            caught = float(said.unknown[is_novel].mean())
-            items.append(
-                Score(metric="unknown_recall", value=caught, method=name, best=1.0, seed=self.seed)
-            )
-        return items
+    def _said(self, trained: Trained, features: np.ndarray) -> Said:
+        return said_of(trained, features, widened=self.new_technology)
 
     def _checked(self, adata: AnnData, fitted: _Fitted) -> np.ndarray:
         if self.use_rep is None:
@@ -368,5 +314,19 @@ class AnnotationTask:
             raise DataError(msg)
         return features
 
+    def _seen(
+        self, adata: AnnData, fitted: _Fitted, features: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return what the classifier sees: the features, and beside them axes for a blend."""
+        features = self._checked(adata, fitted) if features is None else features
+        if fitted.axes is None:
+            return features
+        values = aligned(adata, fitted.var_names)[:, fitted.columns]
+        return _beside(features, fitted.axes.transform(values))
+
     def _provenance(self) -> Provenance:
         return provenance_of("tasks.annotation", self._parameters, self.seed)
+
+
+def _beside(features: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    return np.hstack([features, axes]).astype(np.float32)

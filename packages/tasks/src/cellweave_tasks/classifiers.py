@@ -69,22 +69,31 @@ class NeighbourNovelty:
 
 
 class LinearProbe:
-    """Multinomial logistic regression on the scaled features."""
+    """Multinomial logistic regression on the scaled features.
 
-    def __init__(self, *, seed: int = 0, penalty: float = 10.0) -> None:
-        self.seed, self.penalty = seed, penalty
+    Parameters
+    ----------
+    seed
+        Of the solver.
+    penalty
+        Of the squared weights.
+    balance
+        How far rare types weigh more: 0 as counted, 1 all types alike. Half way loses neither the
+        common nor the rare.
+    """
+
+    def __init__(self, *, seed: int = 0, penalty: float = 30.0, balance: float = 0.5) -> None:
+        self.seed, self.penalty, self.balance = seed, penalty, balance
 
     def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
         """Learn and return ``self``."""
         self.scaled = _Scaled().fit(features)
         points = self.scaled(features)
+        _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        weights = (counts.mean() / counts) ** self.balance
         self.model = LogisticRegression(
-            C=1 / self.penalty,
-            class_weight="balanced",
-            max_iter=1000,
-            tol=1e-3,
-            random_state=self.seed,
-        ).fit(points, labels)
+            C=1 / self.penalty, max_iter=1000, tol=1e-3, random_state=self.seed
+        ).fit(points, labels, sample_weight=(weights / weights[codes].mean())[codes])
         self.classes = self.model.classes_
         self.neighbours = NeighbourNovelty().fit(points)
         return self
@@ -96,6 +105,39 @@ class LinearProbe:
     def novelty(self, features: np.ndarray) -> np.ndarray:
         """Return the relative distance to the training cells."""
         return self.neighbours(self.scaled(features))
+
+
+class Blend:
+    """The mean of two linear probes that err differently: few axes as counted, many balanced.
+
+    Parameters
+    ----------
+    width
+        Columns of the first view; the rest are the second.
+    seed
+        Of the solvers.
+    """
+
+    def __init__(self, *, width: int, seed: int = 0) -> None:
+        self.width = width
+        self.first = LinearProbe(seed=seed, penalty=10.0, balance=0.0)
+        self.second = LinearProbe(seed=seed, penalty=30.0, balance=1.0)
+
+    def fit(self, features: np.ndarray, labels: np.ndarray) -> Self:
+        """Learn from both views and return ``self``."""
+        self.first.fit(features[:, : self.width], labels)
+        self.second.fit(features[:, self.width :], labels)
+        self.classes = self.first.classes
+        return self
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return the mean of both."""
+        parts = features[:, : self.width], features[:, self.width :]
+        return (self.first.probabilities(parts[0]) + self.second.probabilities(parts[1])) / 2
+
+    def novelty(self, features: np.ndarray) -> np.ndarray:
+        """Return the relative distance to the training cells in the first view."""
+        return self.first.novelty(features[:, : self.width])
 
 
 class KNeighbours:

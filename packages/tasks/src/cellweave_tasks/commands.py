@@ -21,9 +21,9 @@ SplitBy = Annotated[
     str | None,
     typer.Option(
         "--split",
-        help="fraction:0.2 · tiles:0.2 · group:KEY=NAME+NAME · unseen:KEY=0.2 · context:NAME · "
-        "perturbations · pairs:0 · all; default: fraction:0.2, or all cells for a task that reads "
-        "no label before it scores",
+        help="fraction:0.2 · tiles:0.2 · group:KEY=NAME+NAME · unseen:KEY=0.2 · each:KEY (bench) · "
+        "context:NAME · perturbations · pairs:0 · all; default: what fits the task, e.g. "
+        "perturbations, tiles:0.2, or fraction:0.2",
     ),
 ]
 Test = Annotated[str | None, typer.Option("--test", help="Score on this file; no split.")]
@@ -76,6 +76,7 @@ def _task(
         raise ConfigError(msg)
     parameters = parse_settings(settings or []) | {"seed": seed}
     # Wrong settings are told before files are read.
+    parameters = running.with_group(name, parameters, split)
     asked = running.new_task(name, **parameters)
     split = split or running.default_split(asked)
 
@@ -83,9 +84,15 @@ def _task(
         found = running.load_cells(path, modality=modality, target=target, seed=seed)
         return running.arranged(asked, found)
 
-    cells = load(data)
+    def labelled(path: str) -> AnnData:
+        found, note = running.only_labelled(asked, load(path))
+        if note and not as_json:
+            say(note)
+        return found
+
+    cells = labelled(data)
     if test is not None:
-        train, held_out, shown = cells, load(test), f"test file {Path(test).name}"
+        train, held_out, shown = cells, labelled(test), f"test file {Path(test).name}"
     else:
         parts = running.split_cells(cells, split, parameters=parameters, seed=seed)
         train, held_out, shown = cells[parts.train].copy(), cells[parts.test].copy(), parts.name
@@ -136,7 +143,9 @@ def _bench(
     asked = running.new_task(name, **parameters)
     split = split or running.default_split(asked)
     cells = running.load_cells(data, modality=modality, target=target_modality, seed=seed)
-    cells = running.arranged(asked, cells)
+    cells, note = running.only_labelled(asked, running.arranged(asked, cells))
+    if note and not as_json:
+        say(note)
     found = running.bench(
         name,
         cells,

@@ -128,7 +128,7 @@ def morgan_fingerprints(
         Of the fingerprint; 2 is ECFP4.
     """
     try:
-        from rdkit import Chem
+        from rdkit import Chem, rdBase
         from rdkit.Chem import rdFingerprintGenerator
     except ImportError as error:
         msg = (
@@ -139,7 +139,8 @@ def morgan_fingerprints(
     maker = rdFingerprintGenerator.GetMorganGenerator(radius=radius, fpSize=n_bits)
     rows = {}
     for name, text in smiles.items():
-        molecule = Chem.MolFromSmiles(text)
+        with rdBase.BlockLogs():  # it would print what we raise
+            molecule = Chem.MolFromSmiles(text)
         if molecule is None:
             msg = f"The SMILES of {name!r}, {text!r}, cannot be read. Correct it."
             raise DataError(msg)

@@ -25,6 +25,7 @@ __all__ = [
 ]
 
 _ROWS_AT_ONCE = 1024
+_MISSING = ("nan", "NaN", "NA", "<NA>", "None")
 
 
 def features_of(adata: AnnData, use_rep: str | None) -> np.ndarray | sp.csr_matrix:
@@ -63,7 +64,7 @@ def counts_of(adata: AnnData, layer: str) -> sp.csr_matrix:
 
 
 def column_of(adata: AnnData, key: str) -> np.ndarray:
-    """Return an ``obs`` column as text; missing values are the empty string."""
+    """Return an ``obs`` column as text; missing values, also written out, are the empty string."""
     if key not in adata.obs:
         msg = (
             f"`adata.obs` has no {key!r}.{closest(key, map(str, adata.obs))} "
@@ -71,7 +72,8 @@ def column_of(adata: AnnData, key: str) -> np.ndarray:
         )
         raise DataError(msg)
     column = adata.obs[key]
-    return np.where(column.isna(), "", column.astype(str)).astype(str)
+    text = column.astype(str).to_numpy(dtype=str)
+    return np.where(column.isna().to_numpy() | np.isin(text, _MISSING), "", text).astype(str)
 
 
 def labels_of(adata: AnnData, key: str, *, kinds: int = 2) -> np.ndarray:

@@ -7,6 +7,7 @@ with Benjamini-Hochberg over the sets.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import scipy.sparse as sp
 from scipy.stats import false_discovery_control, hypergeom
 
 from cellweave.data.gmt import read_gmt
-from cellweave.errors import DataError, MissingDependencyError
+from cellweave.errors import DataError, MissingDependencyError, UnreadableFileError
 
 __all__ = ["GeneSets", "enrichment", "gene_sets_on", "online_gene_sets"]
 
@@ -125,7 +126,18 @@ def online_gene_sets(library: str, *, organism: str = "human") -> dict[str, list
             "Run: pip install 'cellweave-tasks[genesets]', or give a GMT file."
         )
         raise MissingDependencyError(msg) from error
-    found: dict[str, list[str]] = get_library(name=library, organism=organism)
+    try:
+        found: dict[str, list[str]] = get_library(
+            name=library,
+            organism=organism,
+            max_size=sys.maxsize,  # it would drop large sets in silence
+        )
+    except (OSError, ValueError) as error:
+        msg = (
+            f"Enrichr gave no library {library!r} of {organism!r}: {error}. Look its name up at "
+            "https://maayanlab.cloud/Enrichr/#libraries, check the connection, or give a GMT file."
+        )
+        raise UnreadableFileError(msg) from error
     return found
 
 

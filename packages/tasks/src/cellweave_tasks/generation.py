@@ -105,6 +105,10 @@ class GenerationTask:
         """Name the method and its space, as in tables."""
         return f"{self.method} in {self.use_rep}"
 
+    def needs_labels(self, adata: AnnData) -> tuple[str, ...]:
+        """Name the columns without which a cell cannot be used."""
+        return (self.label_key,)
+
     def fit(self, adata: AnnData) -> Self:
         """Learn the distribution of each label."""
         labels = labels_of(adata, self.label_key)

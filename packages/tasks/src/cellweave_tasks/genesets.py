@@ -120,6 +120,10 @@ class GeneSetTask:
             return f"attention of {model_name(self.model)}"
         return f"{self.method} kernels of gene sets"
 
+    def needs_labels(self, adata: AnnData) -> tuple[str, ...]:
+        """Name the columns without which a cell cannot be used."""
+        return (self.label_key,)
+
     def fit(self, adata: AnnData) -> Self:
         """Learn from labelled cells."""
         labels = labels_of(adata, self.label_key)

@@ -94,13 +94,25 @@ def _verdict(scores: Scores) -> Verdict:
 
 
 def _numbers(items: Sequence[Score], title: str) -> Section:
-    rows = [
-        (s.metric, s.method, format_number(s.value), format_number(s.best),
-         format_number(s.chance), s.note)
-        for s in sorted((s for s in items if not s.group), key=lambda s: s.metric)
-    ]  # fmt: skip
-    header = ("Measure", "Method", "Value", "Perfect", "Chance", "Note")
-    return Section(title=title, blocks=(Table(header=header, rows=rows),))
+    """Return measures down, methods across: what is compared stands side by side."""
+    whole = [s for s in items if not s.group]
+    methods = list(dict.fromkeys(s.method for s in whole))
+    rows = []
+    for metric in dict.fromkeys(s.metric for s in whole):
+        by_method = {s.method: s for s in whole if s.metric == metric}
+        first = next(iter(by_method.values()))
+        numbers = [_number(by_method.get(m)) for m in methods]
+        note = first.note if all(s.note == first.note for s in by_method.values()) else ""
+        rows.append((metric, *numbers, format_number(first.best), format_number(first.chance), note))
+    header = ("Measure", *methods, "Perfect", "Chance", "Note")
+    return Section(title=title, blocks=(Table(header=header, rows=tuple(rows)),))
+
+
+def _number(score: Score | None) -> str:
+    if score is None:
+        return "–"
+    spread = score.note if score.note.startswith("±") else ""
+    return f"{format_number(score.value)} {spread.partition(' over ')[0]}".strip()
 
 
 def _groups(items: Sequence[Score]) -> Section | None:

@@ -34,6 +34,7 @@ from cellweave_tasks.perturbation_models import (
     Training,
     make_response,
 )
+from cellweave_tasks.perturbation_names import AUTO, context_column, named_conditions
 from cellweave_tasks.perturbation_scores import pearson
 from cellweave_tasks.records import arguments_of, need_fit, provenance_of
 from cellweave_tasks.token_models import model_name
@@ -63,11 +64,13 @@ class PerturbationTask:
         ``obsm`` key of an embedding that the latent models work in; ``None`` takes principal axes
         of ``X``. ``X`` holds normalised logarithms, which are what is predicted.
     condition_key
-        ``obs`` column: ``"ctrl"``, ``"A+ctrl"``, ``"A+B"`` or plain names.
+        ``obs`` column: ``"ctrl"``, ``"A+ctrl"``, ``"A+B"`` or plain names. When not given,
+        ``condition``, ``perturbation`` or another usual name.
     control
-        What control is called.
+        What control is called; when not given, any usual name, numbered or not.
     context_key
-        ``obs`` column of cell types or lines; ``None`` for data of one.
+        ``obs`` column of cell types or lines; ``None`` for data of one. ``"auto"`` takes
+        ``cell_type`` where there is one.
     method
         ``"auto"`` (``"context_shift"`` for what training saw in another context, ``"graph"`` for
         what it never saw), ``"latent_shift"``, ``"linear"``, ``"probe"``, ``"generator"`` (scGPT's
@@ -94,13 +97,15 @@ class PerturbationTask:
     'auto on X'
     """
 
+    default_split = "perturbations"
+
     def __init__(
         self,
         *,
         use_rep: str | None = None,
-        condition_key: str = "condition",
-        control: str = "ctrl",
-        context_key: str | None = "cell_type",
+        condition_key: str | None = None,
+        control: str | None = None,
+        context_key: str | None = AUTO,
         method: str = "auto",
         n_components: int = 50,
         gene_sets: str | None = None,
@@ -128,6 +133,12 @@ class PerturbationTask:
         """Name the method and what it sees, as in tables."""
         return f"{self.method} on {self.use_rep or 'X'}"
 
+    def needs_labels(self, adata: AnnData) -> tuple[str, ...]:
+        """Name the columns without which a cell cannot be used."""
+        column = named_conditions(adata, self.condition_key, self.control).column
+        context = context_column(adata, self.context_key)
+        return (column,) if context is None else (column, context)
+
     def fit(self, adata: AnnData) -> Self:
         """Learn from control and perturbed cells; control cells of a context to predict help."""
         self._fitted = fitted_on(
@@ -151,7 +162,7 @@ class PerturbationTask:
         """
         fitted, cells = self._need(), self._cells(adata)
         if not cells.perturbed():
-            msg = f"All cells are {self.control!r}: there is no perturbation to predict."
+            msg = "All cells are control cells: there is no perturbation to predict."
             raise DataError(msg)
         rows = []
         for unit in cells.perturbed():
@@ -219,7 +230,7 @@ class PerturbationTask:
     def evaluate(self, adata: AnnData) -> Scores:
         """Score against perturbed cells, per unit and as means, beside the four baselines."""
         fitted, cells = self._need(), self._cells(adata)
-        refuse_known(adata, cells, fitted, control=self.control)
+        refuse_known(adata, cells, fitted)
         truths = truths_of(adata, cells, fitted)
         items: list[Score] = []
         per_unit: dict[str, dict[str, np.ndarray]] = {}
@@ -229,7 +240,11 @@ class PerturbationTask:
             per_unit[shown] = unit_scores(truths, changes, fitted, seed=self.seed)
             items += scores_in_groups(shown, truths, per_unit[shown], fitted, seed=self.seed)
         summary = headline_of(per_unit, self.name, is_mean=self.method == "mean", seed=self.seed)
-        return Scores(items=tuple(items), provenance=self._provenance(), summary=summary)
+        return Scores(
+            items=tuple(items),
+            provenance=self._provenance(),
+            summary={**summary, "columns": dict(cells.columns)},
+        )
 
     def _responses(self, training: Training) -> Mapping[str, Response]:
         made = {m: make_response(m, training) for m in BASELINES}

@@ -1,13 +1,14 @@
 """Perturbation data in the form that GEARS-like sets share, as one mean change per condition.
 
-``obs[condition_key]`` holds ``"ctrl"``, ``"A+ctrl"``, ``"ctrl+A"``, ``"A+B"`` or a plain ``"A"``.
+``obs[condition_key]`` holds ``"ctrl"``, ``"A+ctrl"``, ``"ctrl+A"``, ``"A+B"`` or a plain ``"A"``,
+or what :mod:`cellweave_tasks.perturbation_names` understands.
 A *unit* is what is predicted: the genes (or agents) perturbed, in one context (a cell type).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import scipy.sparse as sp
 from cellweave.errors import DataError, closest, one_of
 from cellweave.kernels.columns import column_means
 from cellweave_tasks.features import column_of
+from cellweave_tasks.perturbation_names import context_column, named_conditions, parse_condition
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -46,9 +48,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """The rows of each unit."""
+    """The rows of each unit, and the columns and names of control that this was read from."""
 
     rows: Mapping[Unit, np.ndarray]
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def controls(self) -> dict[str, np.ndarray]:
         """Return the rows of control cells by context."""
@@ -59,50 +62,48 @@ class Cells:
         return {u: self.rows[u] for u in sorted(self.rows) if not u.is_control}
 
 
-def parse_condition(text: str, control: str) -> tuple[str, ...]:
-    """Return what a condition perturbs, sorted; nothing for control."""
-    parts = {part.strip() for part in text.split("+")} - {control, ""}
-    return tuple(sorted(parts))
+def cells_of(
+    adata: AnnData, condition_key: str | None, control: str | None, context_key: str | None
+) -> Cells:
+    """Sort cells into units."""
+    named = named_conditions(adata, condition_key, control)
+    column = context_column(adata, context_key)
+    contexts = np.full(adata.n_obs, ALL) if column is None else _contexts_of(adata, column)
+    missing = sum(u is None for u in named.units) + int((contexts == "").sum())
+    if missing:
+        msg = (
+            f"{missing} of {adata.n_obs} cells lack a condition or context in "
+            f"obs[{named.column!r}], obs[{column!r}]. Drop them first."
+        )
+        raise DataError(msg)
+    rows: dict[Unit, list[int]] = {}
+    for i, (what, context) in enumerate(zip(named.units, contexts.tolist(), strict=True)):
+        rows.setdefault(Unit(what or (), context), []).append(i)
+    return Cells(
+        rows={unit: np.array(rows[unit]) for unit in sorted(rows)},
+        columns={"condition": named.column, "control": list(named.controls), "context": column},
+    )
 
 
-def _contexts_of(adata: AnnData, context_key: str | None) -> np.ndarray:
-    if context_key is None:
-        return np.full(adata.n_obs, ALL)
+def _contexts_of(adata: AnnData, column: str) -> np.ndarray:
     try:
-        return column_of(adata, context_key)
+        return column_of(adata, column)
     except DataError as error:
         msg = f"{error} For cells of one type or line set context_key to null (None in Python)."
         raise DataError(msg) from None
 
 
-def cells_of(adata: AnnData, condition_key: str, control: str, context_key: str | None) -> Cells:
-    """Sort cells into units."""
-    conditions = column_of(adata, condition_key)
-    contexts = _contexts_of(adata, context_key)
-    missing = int(((conditions == "") | (contexts == "")).sum())
-    if missing:
-        msg = (
-            f"{missing} of {adata.n_obs} cells lack a condition or context in "
-            f"obs[{condition_key!r}], obs[{context_key!r}]. Drop them first."
-        )
-        raise DataError(msg)
-    keys, code = np.unique(np.stack([conditions, contexts], axis=1), axis=0, return_inverse=True)
-    rows: dict[Unit, np.ndarray] = {}
-    for i, (condition, context) in enumerate(keys.tolist()):
-        unit = Unit(parse_condition(condition, control), context)
-        here = np.flatnonzero(code.ravel() == i)
-        rows[unit] = np.sort(np.concatenate([rows[unit], here])) if unit in rows else here
-    return Cells(rows=rows)
-
-
-def require_control(cells: Cells, control: str) -> None:
+def require_control(cells: Cells, control: str | None) -> None:
     """Refuse training data without control cells or without perturbed ones."""
     if not cells.controls() or not cells.perturbed():
-        found = {"+".join(u.perturbations) or control for u in cells.rows}
+        found = {"+".join(u.perturbations) or "control" for u in cells.rows}
         lacks = "perturbed" if cells.controls() else "control"
+        named = "not named, and none of the usual names" if control is None else repr(control)
         msg = (
-            f"There are no {lacks} cells; control is called {control!r}.{closest(control, found)} "
-            f"Conditions: {one_of(found)}. Set `control`, and keep both kinds in training."
+            f"There are no {lacks} cells; control is called {named}."
+            f"{closest(control or 'control', found)} Conditions in "
+            f"obs[{cells.columns.get('condition', 'condition')!r}]: {one_of(found)}. Set `control` "
+            "(and `condition_key`, if that column is another), and keep both kinds in training."
         )
         raise DataError(msg)
 

@@ -62,17 +62,18 @@ def _truth(own: np.ndarray, query: Query) -> Truth:
     return Truth(cells=own, change=change, top=top_genes(own, control), query=query)
 
 
-def refuse_known(adata: AnnData, cells: Cells, fitted: Fitted, *, control: str) -> None:
+def refuse_known(adata: AnnData, cells: Cells, fitted: Fitted) -> None:
     """Refuse units, and cells, that are in training and in the test."""
     if not cells.perturbed():
-        msg = f"All cells are {control!r}: there is no response to score."
+        msg = "All cells are control cells: there is no response to score."
         raise DataError(msg)
     both = sorted(set(cells.perturbed()) & set(fitted.training.units))
     if both:
         msg = (
             f"{len(both)} perturbations are in training and in the test, e.g. "
             f"{both[0].name!r}. Hold whole perturbations out, e.g. with "
-            "`cellweave_tasks.unseen_perturbations` or `unseen_context`."
+            "`cellweave_tasks.unseen_perturbations` or `unseen_context`, on the command line "
+            "--split perturbations or --split context:NAME."
         )
         raise DataError(msg)
     rows = np.concatenate(list(cells.perturbed().values()))

@@ -78,7 +78,7 @@ def fitted_on(
     adata: AnnData,
     cells: Cells,
     *,
-    control: str,
+    control: str | None,
     use_rep: str | None,
     n_components: int,
     gene_sets: str | None,
@@ -138,7 +138,8 @@ def _require_controls(cells: Cells) -> None:
     if lost:
         msg = (
             f"{len(lost)} contexts have perturbed but no control cells, e.g. {lost[0]!r}. "
-            "Keep the control cells of every context in training."
+            "Keep the control cells of every context in training, or set context_key to null "
+            "(None in Python) to take all cells as of one."
         )
         raise DataError(msg)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cellweave.errors import DataError, closest, one_of
 from cellweave_tasks.features import column_of
-from cellweave_tasks.perturbation_data import parse_condition
+from cellweave_tasks.perturbation_names import AUTO, context_column, named_conditions
 from cellweave_tasks.splits import Split
 
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ def unseen_context(
     adata: AnnData,
     context: str,
     *,
-    condition_key: str = "condition",
-    control: str = "ctrl",
-    context_key: str = "cell_type",
+    condition_key: str | None = None,
+    control: str | None = None,
+    context_key: str = AUTO,
 ) -> Split:
     """Hold out the perturbed cells of one cell type; its control cells stay in training."""
+    context_key = context_column(adata, context_key) or "cell_type"
     contexts = column_of(adata, context_key)
     known = sorted(set(contexts.tolist()))
     if context not in known:
@@ -34,9 +35,7 @@ def unseen_context(
             f"It has: {one_of(known)}."
         )
         raise DataError(msg)
-    perturbed = np.array(
-        [bool(parse_condition(c, control)) for c in column_of(adata, condition_key)]
-    )
+    perturbed = np.array([bool(u) for u in _units(adata, condition_key, control)])
     is_test = (contexts == context) & perturbed
     if not is_test.any():
         msg = f"{context!r} has no perturbed cell. Hold out another of: {one_of(known)}."
@@ -48,8 +47,8 @@ def unseen_context(
 def unseen_perturbations(
     adata: AnnData,
     *,
-    condition_key: str = "condition",
-    control: str = "ctrl",
+    condition_key: str | None = None,
+    control: str | None = None,
     seen_share: float = 0.75,
     combo_share: float = 0.75,
     seed: int = 0,
@@ -60,10 +59,13 @@ def unseen_perturbations(
     with one or none seen. Of pairs with both seen, a share is trained on. The groups of the scores
     (unseen single, combo seen 0, 1, 2) follow from what training holds.
     """
-    units = [parse_condition(c, control) for c in column_of(adata, condition_key)]
+    units = _units(adata, condition_key, control)
     genes = sorted({p for unit in units for p in unit})
     if len(genes) < 2:
-        msg = f"There are {len(genes)} perturbations. Two or more are needed to hold some out."
+        msg = (
+            f"There are {len(genes)} perturbations. Two or more are needed to hold some out; to "
+            "hold a cell type out use `unseen_context`, on the command line --split context:NAME."
+        )
         raise DataError(msg)
     rng = np.random.default_rng(seed)
     n_seen = min(max(1, round(seen_share * len(genes))), len(genes) - 1)
@@ -82,8 +84,8 @@ def unseen_pairs(
     adata: AnnData,
     *,
     seen: int,
-    condition_key: str = "condition",
-    control: str = "ctrl",
+    condition_key: str | None = None,
+    control: str | None = None,
     test_share: float = 0.25,
     seed: int = 0,
 ) -> Split:
@@ -95,7 +97,7 @@ def unseen_pairs(
     if seen not in (0, 1, 2) or not 0 < test_share < 1:
         msg = f"seen is {seen!r}, test_share {test_share!r}. Expected 0, 1 or 2, and a share."
         raise DataError(msg)
-    units = [parse_condition(c, control) for c in column_of(adata, condition_key)]
+    units = _units(adata, condition_key, control)
     kinds = sorted(set(units))
     singles = {u[0] for u in kinds if len(u) == 1}
     pairs = [u for u in kinds if len(u) == 2]
@@ -120,3 +122,13 @@ def unseen_pairs(
         raise DataError(msg)
     name = f"pairs, {seen} of 2 seen"
     return Split(name=name, train=np.flatnonzero(is_train), test=np.flatnonzero(is_test))
+
+
+def _units(adata: AnnData, key: str | None, control: str | None) -> list[tuple[str, ...]]:
+    """Return what each cell was perturbed with; refuse cells without a condition."""
+    named = named_conditions(adata, key, control)
+    missing = sum(u is None for u in named.units)
+    if missing:
+        msg = f"{missing} of {adata.n_obs} cells lack a condition in obs[{named.column!r}]. "
+        raise DataError(msg + "Drop them first.")
+    return [u or () for u in named.units]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, one_of
 from cellweave.records import Prediction, Score, Scores
 from cellweave.storage import write_bytes
+from cellweave_tasks.features import column_of
 from cellweave_tasks.perturbation_splits import (
     unseen_context,
     unseen_pairs,
     unseen_perturbations,
 )
 from cellweave_tasks.records import provenance_of
-from cellweave_tasks.splits import Split, by_fraction, by_group, by_tiles, by_unseen
+from cellweave_tasks.splits import (
+    Split,
+    by_fraction,
+    by_group,
+    by_tiles,
+    by_unseen,
+    grouped_folds,
+)
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -33,14 +40,18 @@ __all__ = [
     "default_split",
     "load_cells",
     "new_task",
+    "only_labelled",
     "split_cells",
+    "with_group",
     "write_prediction",
 ]
 
 _SPLITS = (
-    "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, unseen:KEY=0.2, unseen:KEY+KEY=0.2, "
-    "context:NAME, perturbations, pairs:0, pairs:1, pairs:2, all"
+    "fraction:0.2, tiles:0.2, group:KEY=NAME+NAME, unseen:KEY=0.2, unseen:KEY+KEY=0.2, each:KEY "
+    "(bench), context:NAME, perturbations, pairs:0, pairs:1, pairs:2, all"
 )
+_ONE_KIND = (".h5ad",)
+_WITH_LOGARITHMS = ("rna", "spatial")  # whose preparation takes `values="log1p"`
 
 
 def new_task(name: str, **parameters: Any) -> Task:
@@ -60,7 +71,10 @@ def load_cells(
 
     from cellweave.cli.commands_data import load_inputs
 
-    mdata = _by_kind(load_inputs([path]), [m for m in (modality, target) if m])
+    # A file of one kind is of the kind that was named, whatever its values look like.
+    named = modality and "=" not in path and Path(path).suffix in _ONE_KIND
+    text = f"{modality}={path}" if named else path
+    mdata = _by_kind(load_inputs([text]), [m for m in (modality, target) if m])
     chosen = modality or ("rna" if "rna" in mdata.mod else next(iter(mdata.mod)))
     wanted = [chosen] if target is None else [chosen, target]
     absent = [name for name in wanted if name not in mdata.mod]
@@ -76,8 +90,40 @@ def load_cells(
 
 
 def default_split(task: Task) -> str:
-    """Return how cells are split when nobody says: the task's own way, or a fifth at random."""
-    return str(getattr(task, "default_split", "fraction:0.2"))
+    """Return how cells are split when nobody says: the task's own way, or a fifth at random.
+
+    Where groups must stay on one side, whole groups are held out.
+    """
+    group = getattr(task, "group_key", None)
+    usual = f"unseen:{group}=0.2" if group else "fraction:0.2"
+    return str(getattr(task, "default_split", usual))
+
+
+def with_group(name: str, parameters: dict[str, Any], split: str | None) -> dict[str, Any]:
+    """Add ``group_key`` where a split by groups names it and the task knows groups.
+
+    The task then refuses a leak, and settles what it settles by groups of training.
+    """
+    kind, _, rest = (split or "").partition(":")
+    key = rest.partition("=")[0]
+    if kind not in ("group", "unseen", "each") or not key or "+" in key:
+        return parameters
+    if "group_key" in parameters or not hasattr(new_task(name, **parameters), "group_key"):
+        return parameters
+    return parameters | {"group_key": key}
+
+
+def only_labelled(task: Task, adata: AnnData) -> tuple[AnnData, str]:
+    """Leave out the cells whose label a task needs and that have none; say how many."""
+    keys = getattr(task, "needs_labels", lambda cells: ())(adata)
+    if not keys:
+        return adata, ""
+    kept = np.all([column_of(adata, key) != "" for key in keys], axis=0)
+    n_out = int((~kept).sum())
+    if n_out in (0, adata.n_obs):
+        return adata, ""
+    named = " or ".join(f"obs[{key!r}]" for key in keys)
+    return adata[kept].copy(), f"{n_out} of {adata.n_obs} cells have no {named} and are left out."
 
 
 def split_cells(
@@ -87,11 +133,10 @@ def split_cells(
     kind, _, rest = text.partition(":")
     own = parameters or {}
     perturbed: dict[str, Any] = {k: own[k] for k in ("condition_key", "control") if k in own}
-    if kind in ("fraction", "tiles"):
-        share = _share(rest or "0.2", text)
-        if kind == "fraction":
-            return by_fraction(adata.n_obs, test_fraction=share, seed=seed)
-        key = own.get("spatial_key", "spatial")
+    if kind == "fraction":
+        return by_fraction(adata.n_obs, test_fraction=_share(rest or "0.2", text), seed=seed)
+    if kind == "tiles":
+        key, share = own.get("spatial_key", "spatial"), _share(rest or "0.2", text)
         return by_tiles(adata, spatial_key=key, test_fraction=share, seed=seed)
     if kind == "group" and "=" in rest:
         key, _, names = rest.partition("=")
@@ -111,8 +156,16 @@ def split_cells(
         return unseen_perturbations(adata, seed=seed, **perturbed)
     if kind == "pairs" and rest in ("0", "1", "2"):
         return unseen_pairs(adata, seen=int(rest), seed=seed, **perturbed)
-    msg = f"--split {text!r} is not understood. Write one of: {_SPLITS}."
-    raise ConfigError(msg)
+    raise ConfigError(_not_understood(text, kind, rest))
+
+
+def _not_understood(text: str, kind: str, rest: str) -> str:
+    if kind == "each" and rest:
+        return (
+            f"--split {text!r} leaves each group out in turn, which `cellweave bench` does. For "
+            f"one task write --split group:{rest}=NAME."
+        )
+    return f"--split {text!r} is not understood. Write one of: {_SPLITS}."
 
 
 def bench(
@@ -128,8 +181,9 @@ def bench(
     """Score each method on each representation with each seed; means with spread, best first.
 
     The test cells of a seed are the same for all. ``"X"`` among ``reps`` stands for the values.
+    ``split="each:KEY"`` leaves each group out in turn; the spread is then over the groups.
     """
-    own = dict(parameters or {})
+    own = with_group(name, dict(parameters or {}), split)
     choices = [
         own | _given("method", m) | _given("use_rep", None if r == "X" else r, skip=r is None)
         for m in (methods or [None])  # type: ignore[list-item]
@@ -139,25 +193,37 @@ def bench(
         new_task(name, **choice)  # wrong names are told before work starts
     collected: dict[tuple[str, str], list[Score]] = {}
     headlines = []
-    for seed in seeds:
-        parts = split_cells(adata, split, parameters=own, seed=seed)
+    for shown, seed, parts in _parts(adata, split, seeds, own):
         train, test = adata[parts.train].copy(), adata[parts.test].copy()
         done: set[tuple[str, str]] = set()
         for choice in choices:
             scores = new_task(name, **(choice | {"seed": seed})).fit(train).evaluate(test)
-            headlines.append(f"seed {seed}: {scores.summary.get('headline', '')}")
+            headlines.append(f"{shown}: {scores.summary.get('headline', '')}")
             for score in scores.items:
                 key = score.metric, score.method
                 if not score.group and score.value is not None and key not in done:
                     done.add(key)
                     collected.setdefault(key, []).append(score)
-    items = [_over_seeds(found) for found in collected.values()]
+    over = "groups" if split.startswith("each:") else "seeds"
+    items = [_over(found, over) for found in collected.values()]
     settings = {"split": split, "methods": list(methods), "reps": list(reps), **own}
     return Scores(
         items=tuple(_ranked(items)),
         provenance=provenance_of(f"bench {name}", settings | {"seeds": list(seeds)}, seeds[0]),
         summary={"headlines": headlines, "seeds": list(seeds), "n_cells": adata.n_obs},
     )
+
+
+def _parts(
+    adata: AnnData, split: str, seeds: Sequence[int], own: dict[str, Any]
+) -> Iterator[tuple[str, int, Split]]:
+    """Yield what each fit is called, its seed and its split."""
+    if split.startswith("each:"):
+        for part in grouped_folds(adata, split.partition(":")[2]):
+            yield part.name, seeds[0], part
+        return
+    for seed in seeds:
+        yield f"seed {seed}", seed, split_cells(adata, split, parameters=own, seed=seed)
 
 
 def arranged(task: Task, adata: AnnData) -> AnnData:
@@ -210,17 +276,20 @@ def _by_kind(mdata: Any, wanted: list[str]) -> Any:
 
 
 def _ready(mdata: Any, name: str, seed: int) -> AnnData:
+    """Return the modality prepared; values that somebody normalised are taken as they are."""
+    from cellweave.validation import summarise_values
+    from cellweave.validation.values import ValueKind
     from cellweave.verbs.prepare import is_prepared, prepare
 
     adata: AnnData = mdata.mod[name]
-    values: Any = adata.X
-    is_sparse: bool = sp.issparse(values)
-    numbers = np.asarray(values.data if is_sparse else values)
-    # Values that are no counts were normalised by someone: they are taken as they are.
-    is_raw = bool((numbers == np.round(numbers)).all()) and bool((numbers >= 0).all())
-    if is_prepared(adata) or not is_raw:
+    kind = summarise_values(adata.X).kind
+    if is_prepared(adata) or (kind is not ValueKind.COUNTS and "X_pca" in adata.obsm):
         return adata
-    return prepare(mdata, seed=seed).mod[name]
+    if kind is ValueKind.COUNTS or "counts" in adata.layers:
+        return prepare(mdata, seed=seed).mod[name]
+    if kind is ValueKind.LOG1P and name in _WITH_LOGARITHMS:
+        return prepare(mdata, settings={name: {"values": "log1p"}}, seed=seed).mod[name]
+    return adata
 
 
 def _share(text: str, whole: str) -> float:
@@ -237,10 +306,10 @@ def _given(key: str, value: Any, *, skip: bool = False) -> dict[str, Any]:
     return {key: value}
 
 
-def _over_seeds(scores: list[Score]) -> Score:
+def _over(scores: list[Score], what: str) -> Score:
     values = np.array([s.value for s in scores], dtype=np.float64)
     spread = f"± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
-    note = f"{spread} over {len(values)} seeds" if spread else "one seed"
+    note = f"{spread} over {len(values)} {what}" if spread else f"one of the {what}"
     return replace(scores[0], value=float(values.mean()), seed=None, note=note)
 
 

@@ -63,6 +63,11 @@ _BATCH_HEADS = {
     r"batch_encoder\..*": "read by heads that need batch labels",
     r"(decoder|mvc_decoder)\..*": "reads batch labels beside the state, not used by embeddings",
 }
+# A multi-omic network adds the modality to no input: its heads alone read it.
+_MODALITY_HEADS = {
+    r"mod_encoder\..*": "read by heads that need the modality of each token",
+    r"(decoder|mvc_decoder)\..*": "reads the modality beside the state, not used by embeddings",
+}
 _OTHER_MVC = {r"mvc_decoder\..*": "a variant of the head that embeddings do not use"}
 
 
@@ -126,6 +131,8 @@ def _ignored(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
     ignored = dict(_DISCRIMINATOR)
     if "batch_encoder.embedding.weight" in tensors:
         ignored |= _BATCH_HEADS
+    if "mod_encoder.embedding.weight" in tensors:
+        ignored |= _MODALITY_HEADS
     if "mvc_decoder.gene2query.weight" in tensors and "mvc_decoder.W.weight" not in tensors:
         ignored |= _OTHER_MVC
     return ignored
