@@ -8,16 +8,16 @@ import torch
 
 from cellweave.errors import NumericalError, StateMismatchError
 from cellweave_glue.balancing import balancing_weights, cluster
-from cellweave_glue.schedule import Plateau, Schedule, schedule_for
+from cellweave_glue.schedule import Annealing, Schedule, schedule_for
 from cellweave_glue.training import burn_in_noise
 
 
 def test_schedule_of_the_paper_for_snare_seq():
     schedule = schedule_for(18_380, batch_size=128, learning_rate=2e-3)
-    assert (schedule.max_epochs, schedule.patience, schedule.lr_patience) == (186, 16, 8)
+    assert (schedule.max_epochs, schedule.patience) == (186, 16)
     assert schedule.align_burnin == 31
     many = schedule_for(10_000_000, batch_size=128, learning_rate=2e-3)
-    assert (many.max_epochs, many.align_burnin, many.patience, many.lr_patience) == (48, 8, 4, 2)
+    assert (many.max_epochs, many.align_burnin, many.patience) == (48, 8, 4)
 
 
 def test_burn_in_noise_fades_or_stays():
@@ -32,41 +32,45 @@ def test_burn_in_noise_fades_or_stays():
     assert burn_in_noise(99, burnin=4, aligned=False) == 1
 
 
-def _plateau():
-    return Plateau(
-        schedule=Schedule(
-            steps_per_epoch=1, max_epochs=1000, align_burnin=3, patience=6, lr_patience=2
-        )
+def _annealing(max_epochs=1000):
+    return Annealing(
+        schedule=Schedule(steps_per_epoch=1, max_epochs=max_epochs, align_burnin=3, patience=6)
     )
 
 
-def test_rate_falls_when_the_loss_stalls_and_training_then_stops():
-    plateau = _plateau()
+def test_rate_falls_when_the_loss_stalls_and_training_ends_there():
+    annealing = _annealing()
     seen = []
     for epoch in range(40):
-        if plateau.should_stop(epoch):
+        if annealing.should_stop(epoch):
             break
-        plateau.observe(1.0, epoch, burning_in=False)
-        seen.append(plateau.rate(epoch))
-    assert seen[:3] == [1, 1, 1]
-    assert seen[3] == pytest.approx(0.1)
-    assert len(seen) == 6
+        seen.append(annealing.rate(epoch))
+        annealing.observe(1.0 if epoch > 3 else 5.0 - epoch, epoch, burning_in=False)
+    assert seen[:11] == [1] * 11  # best at 4, six epochs without a better one
+    assert seen[11:] == sorted(seen[11:], reverse=True)
+    assert seen[-1] < 0.05
+    assert len(seen) == 22
 
 
-def test_nothing_stalls_during_burn_in_and_a_plateau_can_be_kept():
-    plateau = _plateau()
+def test_nothing_stalls_during_burn_in_and_an_annealing_can_be_kept():
+    annealing = _annealing()
     for epoch in range(20):
-        plateau.observe(1.0, epoch, burning_in=True)
-    assert plateau.n_reductions == 0
-    again = _plateau()
-    again.restore(plateau.to_dict())
-    assert again.to_dict() == plateau.to_dict()
+        annealing.observe(1.0, epoch, burning_in=True)
+    assert annealing.end == 1000
+    annealing.observe(1.0, 20, burning_in=False)
+    again = _annealing()
+    again.restore(annealing.to_dict())
+    assert again == annealing
+    assert again.stalled == 1
 
 
-def test_rate_is_annealed_at_the_end_of_the_budget():
-    plateau = _plateau()
-    assert plateau.rate(400) == 1
-    assert plateau.rate(999) < 0.011
+@pytest.mark.parametrize("budget", [1, 2, 3, 15, 1000])
+def test_rate_is_annealed_at_the_end_of_the_budget(budget):
+    annealing = _annealing(budget)
+    rates = [annealing.rate(epoch) for epoch in range(annealing.end)]
+    assert budget - 1 <= len(rates) <= budget
+    assert rates[0] == 1
+    assert rates[-1] < 0.011 or budget < 100
 
 
 def _two_types(rng, shares):

@@ -18,7 +18,7 @@ __all__ = ["EdgeBatch", "EdgeSampler"]
 
 _MAX_ROUNDS = 8
 _MIX = 0x9E3779B97F4A7C1
-_BYTES_AN_EDGE = 64
+_BYTES_AN_EDGE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +68,15 @@ class EdgeSampler:
     def draw(self, generator: torch.Generator) -> EdgeBatch:
         """Return one batch of positives followed by negatives."""
         edges = self._by_weight.draw(self.n_positive, generator)
-        source, target, sign = self._sources[edges], self._targets[edges], self._signs[edges]
-        negative = edges.repeat(self._n_negatives)
+        source, target, sign = (
+            torch.take(t, edges) for t in (self._sources, self._targets, self._signs)
+        )
+        negative = edges.repeat_interleave(self._n_negatives)  # neighbours in memory share rows
         from_, to, kept = self._negatives(negative, generator)
         return EdgeBatch(
             sources=torch.cat([source, from_]),
             targets=torch.cat([target, to]),
-            signs=torch.cat([sign, self._signs[kept]]),
+            signs=torch.cat([sign, torch.take(self._signs, kept)]),
             n_positive=self.n_positive,
         )
 
@@ -84,7 +86,8 @@ class EdgeSampler:
         """Redraw targets until none is an edge; what still collides after that is left out."""
         if not len(edges):
             return edges, edges, edges
-        source, sign = self._sources[edges], (self._signs[edges] > 0).long()
+        source = torch.take(self._sources, edges)
+        sign = (torch.take(self._signs, edges) > 0).long()
         target = self._by_degree.draw(len(edges), generator)
         clash = self._clashes(source, target, sign, torch.arange(len(edges), device=edges.device))
         for _ in range(_MAX_ROUNDS):
@@ -116,7 +119,7 @@ class _KeySet:
 
     def holds(self, keys: Tensor) -> Tensor:
         """Return the positions of the keys that are in the set."""
-        maybe = self._table[self._hash(keys)].nonzero().squeeze(1)
+        maybe = torch.take(self._table, self._hash(keys)).nonzero().squeeze(1)
         asked = keys[maybe]
         at = torch.searchsorted(self._ordered, asked).clamp_(max=len(self._ordered) - 1)
         return maybe[self._ordered[at] == asked]
@@ -139,7 +142,7 @@ class _Urn:
         u = torch.rand(n, generator=generator, device=self._keep.device, dtype=torch.float64)
         u *= size
         at = u.long().clamp_(max=size - 1)
-        return torch.where(u - at < self._keep[at], at, self._alias[at])
+        return torch.where(u - at < torch.take(self._keep, at), at, torch.take(self._alias, at))
 
 
 @njit(cache=True, nogil=True)

@@ -11,7 +11,7 @@ import numpy as np
 from cellweave.records import Progress
 from cellweave_glue.anchors import linked_anchors
 from cellweave_glue.balancing import balancing_weights
-from cellweave_glue.schedule import Plateau, Schedule, schedule_for
+from cellweave_glue.schedule import Annealing, Schedule, schedule_for
 from cellweave_glue.settings import Phase, TrainingSettings, seed_of
 from cellweave_glue.training import Trainer
 
@@ -42,7 +42,7 @@ class Run:
 
     phase: int = 0
     epoch: int = 0
-    plateau: dict[str, Any] = field(default_factory=dict)
+    annealing: dict[str, Any] = field(default_factory=dict)
     history: dict[str, list[float]] = field(default_factory=dict)
     lengths: list[int] = field(default_factory=list)
 
@@ -106,7 +106,7 @@ def _begin(trainer: Trainer, phase: Phase, run: Run, plan: FitPlan) -> None:
         trainer.set_weights(
             balancing_weights(trainer.latents(), seed=seed_of(trainer.settings.seed, 109))
         )
-    run.plateau = trainer.start(phase).to_dict()
+    run.annealing = trainer.start(phase).to_dict()
 
 
 def _run_phase(
@@ -116,13 +116,13 @@ def _run_phase(
     checkpoint: Checkpoint,
     progress: ProgressCallback | None,
 ) -> None:
-    plateau = Plateau(schedule=phase.schedule)
-    plateau.restore(run.plateau)
+    annealing = Annealing(schedule=phase.schedule)
+    annealing.restore(run.annealing)
     total = phase.schedule.max_epochs
-    while run.epoch < total and not plateau.should_stop(run.epoch):
-        means = trainer.train_epoch(phase, run.epoch, plateau)
+    while run.epoch < total and not annealing.should_stop(run.epoch):
+        means = trainer.train_epoch(phase, run.epoch, annealing)
         run.epoch += 1
-        run.plateau = plateau.to_dict()
+        run.annealing = annealing.to_dict()
         run.note(means)
         checkpoint.write(trainer.arrays(), _kept(run))
         if progress is not None:
@@ -134,7 +134,7 @@ def _kept(run: Run) -> dict[str, Any]:
     return {
         "phase": run.phase,
         "epoch": run.epoch,
-        "plateau": run.plateau,
+        "annealing": run.annealing,
         "history": run.history,
         "lengths": run.lengths,
     }

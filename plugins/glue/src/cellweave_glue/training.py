@@ -32,7 +32,7 @@ from cellweave_glue.cells import (
 from cellweave_glue.model import Discriminator
 from cellweave_glue.objective import Encoded, Objective, total
 from cellweave_glue.optimizing import RmsProp
-from cellweave_glue.schedule import Plateau
+from cellweave_glue.schedule import Annealing
 from cellweave_glue.settings import Phase, TrainingSettings, seed_of
 
 if TYPE_CHECKING:
@@ -135,14 +135,13 @@ class Trainer:
 
     # -- a phase ------------------------------------------------------------------------------
 
-    def start(self, phase: Phase) -> Plateau:
-        """Return a fresh schedule and forget the optimisers' moments."""
-        self._forget_moments()
-        return Plateau(schedule=phase.schedule)
+    def start(self, phase: Phase) -> Annealing:
+        """Return a fresh schedule; moments go on, for without them the first steps leap."""
+        return Annealing(schedule=phase.schedule)
 
-    def train_epoch(self, phase: Phase, epoch: int, plateau: Plateau) -> dict[str, float]:
+    def train_epoch(self, phase: Phase, epoch: int, annealing: Annealing) -> dict[str, float]:
         """Run one epoch, validate, and return the means of what was optimised."""
-        rate = self.settings.learning_rate * plateau.rate(epoch)
+        rate = self.settings.learning_rate * annealing.rate(epoch)
         generator = self._generator(phase, epoch, 0)
         noise = burn_in_noise(epoch, burnin=phase.schedule.align_burnin, aligned=phase.aligned)
         sums = _Sums()
@@ -160,7 +159,7 @@ class Trainer:
         self._refuse_nan(phase, epoch, means)
         if len(self.cells[self.names[0]].validation):
             means["validation"] = self._validate(phase, epoch)
-        plateau.observe(
+        annealing.observe(
             means.get("validation", means["loss"]), epoch, burning_in=phase.aligned and noise > 0
         )
         return means
