@@ -43,6 +43,7 @@ TOOLS = [
     "hatchling",
     "hypothesis",
     "import-linter",
+    "isal",
     "mypy",
     "pandas-stubs",
     "pyarrow",

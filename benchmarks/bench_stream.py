@@ -27,7 +27,9 @@ from cellweave.streaming import CellFiles, CellStore, CellStream, build_store
 from cellweave_rna.tokenizers import RankTokenizer
 
 
-def write_cells(path: Path, n_cells: int, n_genes: int = 20_000, n_types: int = 8) -> None:
+def write_cells(
+    path: Path, n_cells: int, n_genes: int = 20_000, n_types: int = 8, packed: str | None = None
+) -> None:
     """Write an h5ad block by block, so that memory does not grow with the cells."""
     rng = np.random.default_rng(0)
     base = rng.lognormal(0, 1.5, n_genes)
@@ -49,8 +51,9 @@ def write_cells(path: Path, n_cells: int, n_genes: int = 20_000, n_types: int = 
         group = file.create_group("X")
         group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0"})
         group.attrs["shape"] = (n_cells, n_genes)
-        data = group.create_dataset("data", (0,), "f4", maxshape=(None,), chunks=(1 << 16,))
-        indices = group.create_dataset("indices", (0,), "i4", maxshape=(None,), chunks=(1 << 16,))
+        how = {"maxshape": (None,), "chunks": (1 << 16,), "compression": packed}
+        data = group.create_dataset("data", (0,), "f4", **how)
+        indices = group.create_dataset("indices", (0,), "i4", **how)
         indptr, done = [0], 0
         for start in range(0, n_cells, 2000):
             rows = []
@@ -181,11 +184,12 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=50_000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--gzip", action="store_true", help="pack the h5ad, as archives do")
     parser.add_argument("--memory-cells", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder) / "cells.h5ad", Path(folder) / "store"
-        write_cells(path, arguments.cells)
+        write_cells(path, arguments.cells, packed="gzip" if arguments.gzip else None)
         start = time.perf_counter()
         store = build_store([path], out)
         built = time.perf_counter() - start

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,11 +13,12 @@ import numpy as np
 
 from cellweave.errors import ConfigError, DataError, UnreadableFileError, closest, one_of
 from cellweave.kernels.ragged import count_kept, filter_rows, look_over_rows, realign_rows
+from cellweave.streaming.direct import StoredValues, stored_values
 from cellweave.streaming.store import RowBuffer
 
 __all__ = ["CellFiles"]
 
-_DAMAGE = (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError)
+_DAMAGE = (OSError, EOFError, KeyError, ValueError, RuntimeError, IndexError, TypeError)
 
 
 @dataclass(slots=True)
@@ -30,6 +33,8 @@ class _Part:
     names: np.ndarray
     features: np.ndarray
     places: np.ndarray
+    descriptor: int | None = None
+    stored: dict[str, StoredValues | None] = field(default_factory=dict)
 
     @property
     def n_cells(self) -> int:
@@ -59,6 +64,8 @@ class CellFiles:
         Layer to read; ``None`` takes ``layers["counts"]`` where the first file has it, else ``X``.
     obs
         Columns of ``obs`` to hand on; each file must have them.
+    threads
+        Threads that unpack the chunks of files packed by gzip.
     """
 
     def __init__(
@@ -68,10 +75,15 @@ class CellFiles:
         features: Sequence[str] | None = None,
         layer: str | None = None,
         obs: Sequence[str] = (),
+        threads: int = 1,
     ) -> None:
         if not paths:
             msg = "No files were given. Give at least one .h5ad or .zarr."
             raise ConfigError(msg)
+        if threads < 1:
+            msg = f"threads={threads!r}. Expected at least 1."
+            raise ConfigError(msg)
+        self._pool = ThreadPoolExecutor(threads, "cell-unpacker") if threads > 1 else None
         self.paths = [Path(p) for p in paths]
         self._parts = [_opened(path, layer) for path in self.paths]
         self.features = np.asarray(_union(self._parts) if features is None else features, str)
@@ -90,9 +102,14 @@ class CellFiles:
 
     def close(self) -> None:
         """Close all files."""
+        if self._pool is not None:
+            self._pool.shutdown()
         for part in self._parts:
             if hasattr(part.file, "close"):
                 part.file.close()
+            if part.descriptor is not None:
+                os.close(part.descriptor)
+                part.descriptor, part.stored = None, {}
 
     def buffer(self) -> RowBuffer:
         """Return an empty buffer."""
@@ -130,9 +147,12 @@ class CellFiles:
         """Fill ``into`` with the rows ``starts[i]`` … ``stops[i] - 1`` of every block in turn."""
         pieces = [piece for a, b in zip(starts, stops) for piece in self._pieces(int(a), int(b))]
         into.fit(sum(int(part.indptr[stop] - part.indptr[start]) for part, start, stop in pieces))
+        for part, start, stop in pieces:
+            for stored in filter(None, part.stored.values()):
+                stored.announce(int(part.indptr[start]), int(part.indptr[stop]))
         lengths, at = [np.zeros(1, dtype=np.int64)], 0
         for part, start, stop in pieces:
-            found = _read_aligned(part, start, stop, into, at)
+            found = _read_aligned(part, start, stop, into, at, self._pool)
             lengths.append(found)
             at += int(found.sum())
         into.offsets = np.cumsum(np.concatenate(lengths))
@@ -147,13 +167,15 @@ class CellFiles:
             start = end
 
 
-def _read_aligned(part: _Part, start: int, stop: int, into: RowBuffer, at: int) -> np.ndarray:
+def _read_aligned(
+    part: _Part, start: int, stop: int, into: RowBuffer, at: int, pool: ThreadPoolExecutor | None
+) -> np.ndarray:
     """Read rows straight into the buffer, align them there, and return their lengths."""
     first, last = int(part.indptr[start]), int(part.indptr[stop])
     columns, values = into.indices[at : at + last - first], into.values[at : at + last - first]
     try:
-        _fill(part.matrix["indices"], first, last, columns.view(np.int32))
-        _fill(part.matrix["data"], first, last, values)
+        _fill(part, "indices", first, last, columns.view(np.int32), pool)
+        _fill(part, "data", first, last, values, pool)
     except _DAMAGE as error:
         raise _damaged(part.path, f"cells {start} to {stop - 1} cannot be read: {error}") from error
     indptr = part.indptr[start : stop + 1] - first
@@ -172,7 +194,14 @@ def _read_aligned(part: _Part, start: int, stop: int, into: RowBuffer, at: int) 
     return _realigned(part, indptr, columns, values)
 
 
-def _fill(source: Any, first: int, last: int, out: np.ndarray) -> None:
+def _fill(
+    part: _Part, name: str, first: int, last: int, out: np.ndarray, pool: ThreadPoolExecutor | None
+) -> None:
+    stored = part.stored.get(name)
+    if stored is not None:
+        stored.read(first, last, out, pool)
+        return
+    source = part.matrix[name]
     if hasattr(source, "read_direct") and last > first:
         source.read_direct(out, np.s_[first:last])  # HDF5 converts types on its way
         return
@@ -221,10 +250,24 @@ def _opened(path: Path, layer: str | None) -> _Part:
     problem = _misfit(matrix, indptr, names)
     if problem:
         raise _damaged(path, problem)
-    return _Part(
+    part = _Part(
         path=path, file=file, matrix=matrix, indptr=indptr, n_columns=len(features), names=names,
         features=features, places=np.empty(0, dtype=np.int64),
     )  # fmt: skip
+    if isinstance(file, h5py.File):
+        _look_for_bytes(part)
+    return part
+
+
+def _look_for_bytes(part: _Part) -> None:
+    """Find out which values can be read from the file itself."""
+    descriptor = os.open(part.path, os.O_RDONLY)
+    names = ("indices", "data")
+    part.stored = {n: stored_values(part.matrix[n], descriptor) for n in names}
+    if any(part.stored.values()):
+        part.descriptor = descriptor
+    else:
+        os.close(descriptor)
 
 
 def _strings(values: Any) -> np.ndarray:
