@@ -416,6 +416,7 @@ MORE = {
     "scbert-4000": (scbert, (6, 200, 10, 4000)),
     "tosica-300": (tosica, (2, 48, 4, 3000, 301)),
     "uce-4l": (uce, (4, 1280, 20, 5120, 5120, 12_000)),
+    "uce-33l": (uce, (33, 1280, 20, 5120, 5120, 12_000)),
     "cellplm-85m": (cellplm, (4, 1024, 8, 19_374)),
     "scmulan-default": (scmulan, (12, 768, 12, 20_000)),
     # Narrow ones, to measure memory.

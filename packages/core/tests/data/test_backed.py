@@ -61,7 +61,8 @@ def test_a_file_is_embedded_into_a_copy_without_being_read_whole(path, tmp_path)
     np.testing.assert_allclose(written.obsm["X_sums"], expected)
     assert "sums" in written.uns["X_sums"]["provenance"]
     assert (written.X != whole.X).nnz == 0
-    embed_file(out, model, out, key_added="X_sums", batch_size=50)
+    embed_file(f"rna={out}", model, out, key_added="X_sums", batch_size=50)
+    assert model.seen == ["_CSRDataset"]
     np.testing.assert_allclose(anndata.read_h5ad(out).obsm["X_sums"], expected)
 
 

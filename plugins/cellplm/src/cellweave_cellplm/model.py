@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["CellplmModel"]
 
 Pooling = Literal["auto", "latent", "encoder"]
+_CELLS_AT_A_TIME = 8192
 
 
 class CellplmModel(FamilyModel):
@@ -158,8 +159,13 @@ class CellplmModel(FamilyModel):
         with torch.inference_mode():
             for cells in sequences:
                 states = self._encoded(rows[cells], depth, device)
-                found = states if how == "encoder" else self._latent(states, generator)
-                values[cells] = found.float().cpu().numpy()
+                # Cells meet in the encoder alone; what follows is row by row.
+                for start in range(0, len(cells), _CELLS_AT_A_TIME):
+                    piece = slice(start, start + _CELLS_AT_A_TIME)
+                    found = states[piece]
+                    if how == "latent":
+                        found = self._latent(found, generator)
+                    values[cells[piece]] = found.float().cpu().numpy()
         told = {"sample_key": sample_key, "at_most": at_most, "noise": noise, "noise_seed": seed}
         return self._embedding(adata, values, pooling=how, layer=layer, **told)
 

@@ -46,7 +46,7 @@ def embed_file(
     batch_size, device
         For the model.
     """
-    path, output = Path(data), Path(output)
+    path, output = _plain_path(data), Path(output)
     if output.suffix.lower() == ".h5ad" and can_be_backed(path):
         with backed_cells(path) as adata:
             found = model.embed(adata, batch_size=batch_size, device=device)
@@ -59,6 +59,12 @@ def embed_file(
 
     write(adata, output)
     return found
+
+
+def _plain_path(data: str | Path) -> Path:
+    """Return the path without the name of a modality in front, ``rna=cells.h5ad``."""
+    _, equals, rest = str(data).partition("=")
+    return Path(rest if equals and not Path(data).exists() else data).expanduser()
 
 
 def _write_beside(path: Path, output: Path, found: Embedding, key_added: str) -> None:
