@@ -5,9 +5,12 @@
 Every RNA set of the data folder in one vocabulary (human symbols; mouse genes by orthologue), or
 simulated cells without a folder. A fifth of the cells of every set is held out of everything.
 On each set (2 000 cells at most to learn from, 1 000 to be judged by) a linear probe (logistic
-regression) and 15 nearest neighbours learn the labels from the training cells and name the
-held-out ones, from our embedding, from the same model before training, from 50 principal
-components and from the 2 000 most variable genes, the last two fitted to that set alone.
+regression) and 15 nearest neighbours by cosine learn the labels from the training cells and name
+the held-out ones, from our embedding, from the same model before training (embeddings of genes at
+random, and from factors of the data), from 50 principal components and the 2 000 most variable
+genes, the last two fitted to that set alone. All is as `cellweave pretrain` does it when only data
+and output are named. Defaults were chosen with `--validate`, which holds out a fifth of the
+training cells in place of those that judge.
 """
 
 from __future__ import annotations
@@ -33,7 +36,10 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from cellweave.datasets import simulate
-from cellweave_nn import PretrainConfig, load_model, pretrain
+from cellweave_nn import PretrainConfig, TrainingSettings, load_model, pretrain
+from cellweave_nn.adapt.distil import distil
+from cellweave_nn.adapt.prune import prune_heads
+from cellweave_nn.adapt.quantise import quantise
 
 # -------------------------------------------------------------------- cells
 
@@ -89,14 +95,6 @@ def plain(adata, names, *, logged):
     return made[made.X.getnnz(1) >= 20].copy()
 
 
-def against_usual(adata, train):
-    """Divide by what each gene usually shows where it is seen, so that all genes are heard."""
-    x = adata.X
-    seen = np.maximum(x[train].getnnz(0), 1)
-    usual = np.asarray(x[train].sum(0)).ravel() / seen
-    return sp.csr_matrix(x @ sp.diags(1 / np.where(usual > 0, usual, 1.0)), dtype=np.float32)
-
-
 def divided(n, seed=0):
     order = np.random.default_rng(seed).permutation(n)
     return np.sort(order[n // 5 :]), np.sort(order[: n // 5])
@@ -116,7 +114,8 @@ def scores(train_x, train_y, test_x, test_y):
     scale = StandardScaler().fit(train_x)
     probe = LogisticRegression(max_iter=300, C=0.1).fit(scale.transform(train_x), train_y)
     linear = probe.predict(scale.transform(test_x))
-    near = KNeighborsClassifier(15).fit(train_x, train_y).predict(test_x)
+    nearest = KNeighborsClassifier(15).fit(normalised(train_x), train_y)
+    near = nearest.predict(normalised(test_x))
     return (
         np.mean(linear == test_y),
         f1_score(test_y, linear, average="macro"),
@@ -158,7 +157,7 @@ def judged(adata, split, most):
     return label, *(rows[[y in enough for y in label[rows]]] for rows in (train, test))
 
 
-def rows_of_set(name, adata, split, part, models, arguments):
+def rows_of_set(name, adata, split, models, arguments):
     """Score every form of one set; print and return a row each."""
     label, train, test = judged(adata, split, arguments.most)
     genes, scaled = variable(adata, train)
@@ -166,8 +165,8 @@ def rows_of_set(name, adata, split, part, models, arguments):
     used = np.concatenate([train, test])
     forms = {"HVG": genes[used], "PCA": pca.transform(scaled[used])}
     for form, model in models.items():
-        found = model.embed(part[used].copy(), batch_size=128, device=arguments.device)
-        forms[form] = normalised(found.values)
+        found = model.embed(adata[used].copy(), batch_size=128, device=arguments.device)
+        forms[form] = found.values
     rows = []
     for form, x in forms.items():
         n = len(train)
@@ -178,80 +177,103 @@ def rows_of_set(name, adata, split, part, models, arguments):
     return rows
 
 
-def compare(sets, splits, parts, models, arguments):
+def compare(sets, splits, models, arguments):
     """Print a row a set and an embedding, then the means over sets."""
     print(f"\n{'set':>10}{'held out':>10}{'types':>7}  {'embedding':<12}"
           f"{'probe acc':>10}{'F1':>7}{'kNN acc':>9}{'F1':>7}")  # fmt: skip
     rows = []
     for name, adata in sets.items():
         if arguments.only in (None, name):
-            rows += rows_of_set(name, adata, splits[name], parts[name], models, arguments)
+            rows += rows_of_set(name, adata, splits[name], models, arguments)
     print()
     for form, found in pd.DataFrame(rows).groupby(0, sort=False).mean().iterrows():
         print(f"{'mean':>10}{'':>17}  {form:<12}{found[1]:>10.3f}{found[2]:>7.3f}"
               f"{found[3]:>9.3f}{found[4]:>7.3f}")  # fmt: skip
 
 
+# -------------------------------------------------------------------- smaller models
+
+
+def smaller(model, cells, arguments):
+    """Yield what can be made of a model, by name."""
+    yield "as trained", model
+    yield "bf16", quantise(model, to="bf16")
+    yield "int8", quantise(model, to="int8")
+    yield "half the heads", prune_heads(model, cells[:500].copy(), share=0.5)
+    width = model.config.encoder.parameters["width"]
+    training = TrainingSettings(
+        steps=max(arguments.steps // 3, 1), cells_per_slot=64, learning_rate=1e-3
+    )
+    for name, parameters in {
+        "student, 1 block": {"depth": 1},
+        "student, half as wide": {"width": width // 2, "hidden": width},
+    }.items():
+        yield name, distil(model, cells, parameters=parameters, training=training).model
+
+
+def folder_size(model):
+    with tempfile.TemporaryDirectory() as temporary:
+        model.save(Path(temporary) / "model")
+        return (Path(temporary) / "model" / "model.safetensors").stat().st_size / 2**20
+
+
+def costs(model, cells, sets, splits, most, arguments):
+    """Print size, speed and accuracy of smaller models; means over sets of held-out cells."""
+    print(f"\n{'model':<24}{'MiB':>7}{'cells/s':>9}{'cosine':>8}{'probe':>8}{'kNN':>7}")
+    whole = {}
+    for name, small in smaller(model, cells, arguments):
+        begun, n, rows, cosines = time.process_time(), 0, [], []
+        for key, adata in sets.items():
+            label, train, test = judged(adata, splits[key], most)
+            used = np.concatenate([train, test])
+            x = small.embed(adata[used].copy(), batch_size=128).values
+            n += len(used)
+            if x.shape == whole.setdefault(key, x).shape:
+                cosines.append(np.mean(np.sum(normalised(x) * normalised(whole[key]), axis=1)))
+            rows.append((x, label[train], label[test]))
+        rate = n / (time.process_time() - begun)
+        found = np.mean([scores(x[: len(a)], a, x[len(a) :], b) for x, a, b in rows], axis=0)
+        cosine = np.mean(cosines) if cosines else float("nan")
+        print(f"{name:<24}{folder_size(small):>7.1f}{rate:>9.0f}{cosine:>8.4f}{found[0]:>8.3f}"
+              f"{found[2]:>7.3f}", flush=True)  # fmt: skip
+
+
 # -------------------------------------------------------------------- pretraining
 
 
-def config_of(cells, output, arguments, **changes):
+def config_of(cells, output, arguments, start="auto", **changes):
+    """Return the defaults, but for what is asked for."""
     training = {
         "steps": arguments.steps,
         "cells_per_slot": arguments.cells,
         "learning_rate": arguments.rate,
-        "warmup": min(50, arguments.steps // 10),
-        "floor": 0.02,
-        "validation_fraction": 0.02,
-        "save_every": 200,
+        "warmup": arguments.steps // 20,
+        "save_every": 100,
         "device": arguments.device,
         "precision": arguments.precision,
         **changes,
     }
-    return PretrainConfig.model_validate(
-        {
-            "data": str(cells),
-            "output": str(output),
-            "tokenizer": {
-                "name": "nn.nonzero",
-                "parameters": {"limit": arguments.limit, "only_variable": True},
-            },
-            "encoder": {
-                "name": "nn.transformer",
-                "parameters": {
-                    "width": arguments.width,
-                    "depth": arguments.depth,
-                    "heads": 4,
-                    "values": "continuous",
-                },
-            },
-            "objectives": {
-                "views": {
-                    "name": "nn.two_views",
-                    "weight": arguments.views,
-                    "parameters": {"left_out": arguments.left_out, "temperature": 0.1},
-                },
-                "gep": {"name": "nn.masked_value", "parameters": {"fraction": 0.3}},
-                "mvc": {"name": "nn.cell_conditioned"},
-            },
-            "training": training,
-        }
-    )
+    values = {"data": str(cells), "output": str(output), "start": start, "training": training}
+    chosen = PretrainConfig.model_validate(values).model_dump(mode="json")
+    chosen["tokenizer"]["parameters"] |= {"limit": arguments.limit, "only_variable": True}
+    chosen["encoder"]["parameters"] |= {"width": arguments.width, "depth": arguments.depth}
+    return PretrainConfig.model_validate(chosen)
 
 
 def pretrained(path, place, arguments):
-    """Train, and write an untrained twin beside it; what is there already is gone on with."""
+    """Train, and write untrained twins beside it; what is there already is gone on with."""
     # A rate of nothing leaves the weights where they start.
-    still = {"steps": 1, "warmup": 0, "learning_rate": 1e-30}
-    pretrain(config_of(path, place / "untrained", arguments, **still))
-    begun = time.perf_counter()
-    done = pretrain(
+    still = {"steps": 1, "warmup": 0, "learning_rate": 1e-30, "cells_per_slot": 8}
+    for start in ("random", "factors"):
+        pretrain(config_of(path, place / start, arguments, start, **still))
+    begun = time.perf_counter(), time.process_time()
+    pretrain(
         config_of(path, place / "run", arguments),
-        progress=lambda p: p.step % 50 or print(p.step, round(p.metrics["loss"], 4), flush=True),
+        progress=lambda p: p.step % 25 or print(p.step, round(p.metrics["loss"], 4), flush=True),
     )
-    minutes = (time.perf_counter() - begun) / 60
-    print(f"{arguments.steps} steps of {arguments.cells} cells in {minutes:.1f} min; last "
-          f"validation loss {done.metrics.get('validation_loss', float('nan')):.3f}")  # fmt: skip
+    took = time.perf_counter() - begun[0], time.process_time() - begun[1]
+    print(f"{arguments.steps} steps of {arguments.cells} cells in {took[0] / 60:.1f} min "
+          f"({took[1] / 60:.1f} min of CPU time), reading included")  # fmt: skip
 
 
 def main():
@@ -259,17 +281,16 @@ def main():
     parser.add_argument("--data", type=Path, default=os.environ.get("CELLWEAVE_DATA"))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--keep", type=Path, help="Folder for the run; a temporary one if not set.")
-    parser.add_argument("--judge", action="store_true", help="Only judge what --keep holds.")
+    parser.add_argument("--parts", default="train,judge,smaller", help="Which, by commas.")
     parser.add_argument("--only", help="Judge on one set.")
     parser.add_argument("--most", type=int, default=2000, help="Cells a set to learn labels from.")
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--cells", type=int, default=128)
-    parser.add_argument("--limit", type=int, default=128)
+    parser.add_argument("--validate", action="store_true", help="Choose, do not judge.")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--cells", type=int, default=64)
+    parser.add_argument("--limit", type=int, default=512)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--views", type=float, default=1.0)
-    parser.add_argument("--left-out", type=float, default=0.5)
+    parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--simulated", type=int, default=200_000)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
@@ -282,9 +303,10 @@ def main():
     sets = (
         real_sets(Path(arguments.data)) if arguments.data else simulated_sets(arguments.simulated)
     )
+    if arguments.validate:
+        sets = {k: v[divided(v.n_obs)[0]].copy() for k, v in sets.items()}
     splits = {name: divided(adata.n_obs) for name, adata in sets.items()}
-    parts = {k: ad.AnnData(against_usual(v, splits[k][0]), v.obs, v.var) for k, v in sets.items()}
-    cells = ad.concat(parts, join="outer", fill_value=0.0, index_unique="-")
+    cells = ad.concat(sets, join="outer", fill_value=0.0, index_unique="-")
     cells.X = sp.csr_matrix(cells.X)
     # Genes that vary in some set, as for the components beside it: the others are mostly noise.
     names = {v.var_names[g] for k, v in sets.items() for g in most_variable(v, splits[k][0])}
@@ -296,13 +318,17 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         place = arguments.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
-        if not arguments.judge:
+        if "train" in arguments.parts:
             cells[train].write_h5ad(place / "cells.h5ad")
             pretrained(place / "cells.h5ad", place, arguments)
-        names = {"random init": "untrained", "ours": "run"}
+        names = {"random init": "random", "factors": "factors", "ours": "run"}
         models = {form: load_model(place / name / "model") for form, name in names.items()}
         print(f"{models['ours'].n_parameters / 1e6:.1f} M parameters")
-        compare(sets, splits, parts, models, arguments)
+        if "judge" in arguments.parts:
+            compare(sets, splits, models, arguments)
+        if "smaller" in arguments.parts:
+            fewer = 20 if arguments.quick else 400
+            costs(models["ours"], cells[train].copy(), sets, splits, fewer, arguments)
 
 
 if __name__ == "__main__":

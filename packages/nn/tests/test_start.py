@@ -39,7 +39,9 @@ def test_rarity_weighs_by_how_many_cells_have_a_feature(adata, tmp_path):
     adata.var["highly_variable"] = np.arange(30) % 2 == 0
     tokenizer = NonzeroTokenizer(weigh="rarity", only_variable=True, limit=5).fit(adata)
     x = adata.X.toarray()[:, ::2]
-    weighed = x * np.log1p(60 / (x > 0).sum(0))
+    weighed = x * np.log1p(60 / (adata.X.toarray() > 0).sum(0)[::2])
+    everything = adata.X.toarray() * np.log1p(60 / (adata.X.toarray() > 0).sum(0))
+    weighed /= everything[everything > 0].mean()
     tokens = tokenizer.encode(adata)
     for i in range(60):
         own = slice(tokens.offsets[i], tokens.offsets[i + 1])

@@ -40,7 +40,8 @@ class NonzeroTokenizer:
         Whether zeros are tokens too.
     weigh
         ``"rarity"`` multiplies values by ``log(1 + N / n)``, where n of the N cells of ``fit`` have
-        the feature: those that few cells have say more of a cell, and are the last to be cut.
+        the feature: those that few cells have say more of a cell, and are the last to be cut. The
+        mean of all values in ``fit`` is then 1, so that errors of values weigh as other losses do.
     """
 
     modality = "*"
@@ -184,10 +185,16 @@ class NonzeroTokenizer:
 
 
 def _rarity(matrix: sp.csr_matrix) -> np.ndarray:
-    """Return ``log(1 + N / n)`` of each column; one that no cell has weighs as one that one has."""
-    seen = np.bincount(matrix.indices[matrix.data != 0], minlength=matrix.shape[1])
-    weights: np.ndarray = np.log1p(matrix.shape[0] / np.maximum(seen, 1)).astype(np.float32)
-    return weights
+    """Return ``log(1 + N / n)`` of each column, so scaled that the mean of values is 1.
+
+    A column that no cell has weighs as one that one cell has.
+    """
+    columns, n_columns = matrix.indices[matrix.data != 0], matrix.shape[1]
+    seen = np.bincount(columns, minlength=n_columns)
+    weights = np.log1p(matrix.shape[0] / np.maximum(seen, 1))
+    total = np.asarray(matrix.sum(axis=0, dtype=np.float64)).ravel() @ weights
+    scaled: np.ndarray = (weights * (len(columns) / total if total > 0 else 1.0)).astype(np.float32)
+    return scaled
 
 
 def _check_values(matrix: sp.csr_matrix, names: Any) -> None:

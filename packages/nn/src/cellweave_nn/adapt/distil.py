@@ -20,6 +20,7 @@ from cellweave_nn.training.randomness import torch_seeded
 from cellweave_nn.training.schedules import learning_rate
 from cellweave_nn.training.settings import TrainingSettings
 from cellweave_nn.training.source import DataOrder, TokenSource
+from cellweave_nn.training.start import can_start_from_factors, start_from_factors
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -59,7 +60,7 @@ def distil(
     teacher
         The model to learn from; it stays as it is.
     adata
-        Cells; labels are not needed.
+        Cells; labels are not needed. A student that can start from factors of them does.
     encoder
         The student's encoder; the teacher's own kind when not given.
     parameters
@@ -80,6 +81,8 @@ def distil(
         special=dict(teacher.config.special),
         n_ids=teacher.n_ids,
     )
+    if can_start_from_factors(student, source.tokens):
+        start_from_factors(student, source.tokens, seed=seed)
     losses = _train(teacher.encoder, student, source, settings, seed)
     config = teacher.config.model_copy(
         update={
