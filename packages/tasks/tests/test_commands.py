@@ -10,7 +10,8 @@ import anndata as ad
 import pytest
 
 from cellweave.cli.app import main
-from cellweave_tasks.running import split_cells
+from cellweave.datasets import simulate
+from cellweave_tasks.running import load_cells, split_cells
 
 from .planted_perturbations import perturbed_cells
 from .test_annotation import blobs
@@ -41,6 +42,21 @@ def test_a_task_is_scored_reported_and_predicts(cells, tmp_path, capsys):
     found = ad.read_h5ad(said)
     assert (found.obs["prediction"].astype(str) == found.obs["cell_type"].astype(str)).mean() > 0.9
     assert "prediction_confidence" in found.obs
+
+
+def test_logarithms_without_an_embedding_are_prepared_as_such(tmp_path, capsys):
+    whole = simulate(n_cells=150, modalities=("rna",), prepared=True, seed=0)["rna"]
+    logs = ad.AnnData(whole.X, obs=whole.obs[["cell_type"]], var=whole.var[[]])
+    logs.write_h5ad(tmp_path / "logs.h5ad")
+    found = load_cells(str(tmp_path / "logs.h5ad"))
+    assert abs(found.X - logs.X).max() == 0
+    assert "X_pca" in found.obsm
+    assert main(["task", "annotation", str(tmp_path / "logs.h5ad")]) == 0
+    assert "linear on PCA of X" in capsys.readouterr().out
+    own = logs.copy()
+    own.obsm["X_pca"] = whole.obsm["X_pca"][:, :3]
+    own.write_h5ad(tmp_path / "own.h5ad")
+    assert load_cells(str(tmp_path / "own.h5ad")).obsm["X_pca"].shape[1] == 3
 
 
 def test_bench_ranks_methods_and_is_the_same_again(cells, tmp_path, capsys):

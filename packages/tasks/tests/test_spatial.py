@@ -53,6 +53,21 @@ def test_surroundings_tell_the_region():
     assert methods == {task.name, "linear without neighbours", "majority", "linear on PCA of X"}
 
 
+def test_cells_without_a_region_are_neighbours_and_no_more():
+    train, test = tissue(), tissue(seed=1)
+    told = SpatialTask(ranges=[6]).fit(train)
+    plain = told.evaluate(test)
+    left_out = np.random.default_rng(0).random(test.n_obs) < 0.3
+    test.obs["cell_type"] = np.where(left_out, "unlabelled", test.obs["cell_type"])
+    some = told.evaluate(test)
+    kept = plain.value("accuracy", method=told.name)
+    assert some.value("accuracy", method=told.name) == pytest.approx(kept, abs=0.05)
+    train.obs.loc[train.obs_names[:50], "cell_type"] = None
+    again = SpatialTask(ranges=[6]).fit(train).predict(test)
+    assert len(again.values) == test.n_obs
+    assert set(again.values) == {"band0", "band1", "band2"}
+
+
 def test_surroundings_bring_nothing_where_places_are_random():
     train, test = tissue(), tissue(seed=1)
     for part in (train, test):

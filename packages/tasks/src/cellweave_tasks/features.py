@@ -9,6 +9,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cellweave.errors import DataError, closest, one_of
+from cellweave.labels import is_known
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -25,7 +26,6 @@ __all__ = [
 ]
 
 _ROWS_AT_ONCE = 1024
-_MISSING = ("nan", "NaN", "NA", "<NA>", "None")
 
 
 def features_of(adata: AnnData, use_rep: str | None) -> np.ndarray | sp.csr_matrix:
@@ -73,7 +73,7 @@ def column_of(adata: AnnData, key: str) -> np.ndarray:
         raise DataError(msg)
     column = adata.obs[key]
     text = column.astype(str).to_numpy(dtype=str)
-    return np.where(column.isna().to_numpy() | np.isin(text, _MISSING), "", text).astype(str)
+    return np.where(is_known(text), text, "").astype(str)
 
 
 def labels_of(adata: AnnData, key: str, *, kinds: int = 2) -> np.ndarray:

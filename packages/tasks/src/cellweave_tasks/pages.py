@@ -10,12 +10,12 @@ import numpy as np
 from cellweave import pl
 from cellweave.pl.axes import new_axes, plain
 from cellweave.pl.colours import ACCENT, BAD, INK
-from cellweave.reporting import Figure, Page, Section, Table
+from cellweave.reporting import Facts, Figure, Page, Section, Table
 from cellweave.reporting.numbers import format_number
 from cellweave_tasks.annotation import AnnotationTask
 from cellweave_tasks.cross_modality import CrossModalityTask
 from cellweave_tasks.embedding_pages import integration_figures
-from cellweave_tasks.features import labels_of
+from cellweave_tasks.features import column_of
 from cellweave_tasks.integration import IntegrationTask
 from cellweave_tasks.perturbation import PerturbationTask
 from cellweave_tasks.pictures import PICTURES, curve_figure, likeness_figure
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["bench_page", "task_page"]
 
 _MOST_UNITS = 6
+_MOST_COLUMNS = 5  # methods side by side; more stand below one another
 
 
 def task_page(task: Task, test: AnnData, scores: Scores, *, split: str) -> Page:
@@ -66,15 +67,33 @@ def bench_page(scores: Scores, *, task: str, split: str) -> Page:
     """Return the leaderboard of several methods."""
     ax = pl.metrics_table(scores.items, title="From chance to perfect")
     figure = Figure(name="leaderboard", title="Methods by metrics", canvas=ax.figure, wide=True)  # type: ignore[arg-type]
+    by_seed = [("", str(text)) for text in scores.summary.get("headlines", ())]
+    against = Section(
+        title="Against the best baseline, by seed",
+        blocks=(Facts(items=by_seed, names=False),),
+        folded=True,
+    )
     return Page(
         title=f"Benchmark of {task}",
-        headline=f"{len({s.method for s in scores.items})} methods, split {split}.",
-        sentences=tuple(scores.summary.get("headlines", ())),
         sections=(
-            Section(title="Leaderboard", blocks=(figure,)),
+            Section(title="Leaderboard", lead=_leader(scores, split), blocks=(figure,)),
             _numbers(scores.items, "Means and spread over seeds"),
+            *((against,) if by_seed else ()),
         ),
         footer=scores.provenance.to_json() if scores.provenance else "",
+    )
+
+
+def _leader(scores: Scores, split: str) -> str:
+    """Say who comes first by the first measure; ranked scores stand best first."""
+    found = [s for s in scores.items if not s.group and s.value is not None]
+    if not found:
+        return "Nothing could be scored."
+    first = found[0]
+    n_methods = len({s.method for s in scores.items})
+    return (
+        f"Of {n_methods} methods {first.method} comes first by {first.metric}: {_number(first)}, "
+        f"split {split}."
     )
 
 
@@ -95,17 +114,30 @@ def _verdict(scores: Scores) -> Verdict:
 
 def _numbers(items: Sequence[Score], title: str) -> Section:
     """Return measures down, methods across: what is compared stands side by side."""
-    whole = [s for s in items if not s.group]
-    methods = list(dict.fromkeys(s.method for s in whole))
+    whole = {(s.metric, s.method): s for s in items if not s.group}
+    metrics, methods = (list(dict.fromkeys(key[i] for key in whole)) for i in (0, 1))
+    if len(methods) > _MOST_COLUMNS:
+        header: tuple[str, ...] = ("Method", *metrics)
+        rows = [(m, *(_number(whole.get((k, m))) for k in metrics)) for m in methods]
+        return Section(title=title, blocks=(Table(header=header, rows=rows),))
     rows = []
-    for metric in dict.fromkeys(s.metric for s in whole):
-        by_method = {s.method: s for s in whole if s.metric == metric}
-        first = next(iter(by_method.values()))
-        numbers = [_number(by_method.get(m)) for m in methods]
-        note = first.note if all(s.note == first.note for s in by_method.values()) else ""
-        rows.append((metric, *numbers, format_number(first.best), format_number(first.chance), note))
-    header = ("Measure", *methods, "Perfect", "Chance", "Note")
-    return Section(title=title, blocks=(Table(header=header, rows=tuple(rows)),))
+    for metric in metrics:
+        scores = [whole.get((metric, m)) for m in methods]
+        known = [s for s in scores if s is not None]
+        notes = {s.note for s in known}
+        rows.append(
+            (
+                metric,
+                *map(_number, scores),
+                format_number(known[0].best),
+                format_number(known[0].chance),
+                notes.pop() if len(notes) == 1 else "",
+            )
+        )
+    columns = ("Measure", *methods, "Perfect", "Chance", "Note")
+    said = [i for i in range(len(columns)) if any(row[i] not in ("", "–") for row in rows)]
+    table = Table(header=[columns[i] for i in said], rows=[[row[i] for i in said] for row in rows])
+    return Section(title=title, blocks=(table,))
 
 
 def _number(score: Score | None) -> str:
@@ -128,9 +160,10 @@ def _groups(items: Sequence[Score]) -> Section | None:
 
 
 def _labels(task: Any, test: AnnData, scores: Scores) -> tuple[Figure, ...]:
-    truth = labels_of(test, task.label_key, kinds=1)
+    truth = column_of(test, task.label_key)
     given = np.asarray(task.predict(test).values, dtype=str)
-    ax = pl.confusion(truth, given, title="% of each row")
+    known = truth != ""
+    ax = pl.confusion(truth[known], given[known], title="% of each row")
     figures = [
         Figure(
             name="confusion",
@@ -146,8 +179,9 @@ def _labels(task: Any, test: AnnData, scores: Scores) -> tuple[Figure, ...]:
             figures.append(curve_figure(curves, name="novelty", title="Cells of new types found"))
     if isinstance(task, SpatialTask):
         places = np.asarray(test.obsm[task.spatial_key])[:, :2]
-        colours = pl.palette(sorted({*truth.tolist(), *given.tolist()}))
-        for name, values in (("truth", truth), ("predicted", given)):
+        told = np.where(known, truth, "unknown")
+        colours = pl.palette(sorted({*told.tolist(), *given.tolist()}))
+        for name, values in (("truth", told), ("predicted", given)):
             ax = pl.spatial_map(places, color=values, colours=colours, title=name)
             figures.append(Figure(name=f"map-{name}", title=f"Regions, {name}", canvas=ax.figure))  # type: ignore[arg-type]
     return tuple(figures)

@@ -88,9 +88,11 @@ class SpatialTask:
         return f"{self.method} on {self.use_rep or 'X'} + neighbours"
 
     def fit(self, adata: AnnData) -> Self:
-        """Learn from labelled cells; the neighbourhood is that within ``adata``."""
-        labels_of(adata, self.label_key)
-        described = self._described(adata)
+        """Learn from labelled cells; the neighbourhood is that within ``adata``.
+
+        Cells without a label are neighbours of the others, and teach nothing else.
+        """
+        described = self._labelled(self._described(adata))
         self._fitted = (
             self._classifier(_KEY).fit(described),
             self._classifier(_OWN).fit(described),
@@ -111,9 +113,12 @@ class SpatialTask:
         )
 
     def evaluate(self, adata: AnnData) -> Scores:
-        """Score beside the baselines, and say what the neighbourhood brings."""
+        """Score beside the baselines, and say what the neighbourhood brings.
+
+        Cells without a label are neighbours of the others, and are not scored.
+        """
         with_neighbours, alone = need_fit(self._fitted, "SpatialTask")
-        described = self._described(adata)
+        described = self._labelled(self._described(adata), kinds=1)
         names = {with_neighbours.name: self.name, alone.name: f"{self.method} without neighbours"}
         items: list[Score] = []
         for task in (with_neighbours, alone):
@@ -121,7 +126,7 @@ class SpatialTask:
                 is_second_baseline = task is alone and score.method not in names
                 if not is_second_baseline and "novel" not in score.metric:
                     items.append(_renamed(score, names.get(score.method, score.method)))
-        truth = labels_of(adata, self.label_key, kinds=1)
+        truth = labels_of(described, self.label_key, kinds=1)
         right = [t.predict(described).values == truth for t in (with_neighbours, alone)]
         gap = paired_difference(right[0].astype(float), right[1].astype(float), seed=self.seed)
         text = difference_sentence(gap, self.name, "the same without neighbours", "accuracy")
@@ -144,6 +149,12 @@ class SpatialTask:
         light.obsm[_OWN] = own
         light.obsm[_KEY] = np.hstack([own, around]).astype(np.float32)
         return light
+
+    def _labelled(self, described: AnnData, *, kinds: int = 2) -> AnnData:
+        known = column_of(described, self.label_key) != ""
+        kept = described if known.all() else described[known].copy()
+        labels_of(kept, self.label_key, kinds=kinds)
+        return kept
 
     def _classifier(self, key: str) -> AnnotationTask:
         return AnnotationTask(

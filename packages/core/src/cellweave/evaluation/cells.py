@@ -10,8 +10,9 @@ import numpy as np
 
 from cellweave.contracts.metric import MetricInput
 from cellweave.errors import DataError
+from cellweave.labels import is_known
 
-__all__ = ["JointCells", "PairedCells", "is_known", "joint", "modality_pairs", "paired"]
+__all__ = ["JointCells", "PairedCells", "joint", "modality_pairs", "paired"]
 
 FEWEST_PAIRS = 10
 
@@ -40,14 +41,6 @@ class PairedCells:
     x: np.ndarray
     y: np.ndarray
     note: str
-
-
-def is_known(labels: np.ndarray) -> np.ndarray:
-    """Tell which labels are given: not missing, not empty."""
-    import pandas as pd
-
-    labels = np.asarray(labels, dtype=object)
-    return ~np.asarray(pd.isna(labels)) & (labels != "")
 
 
 def modality_pairs(data: MetricInput) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cellweave.contracts.metric import MetricInput
 from cellweave.errors import DataError, closest, one_of
-from cellweave.evaluation.cells import is_known
+from cellweave.labels import is_known
 
 if TYPE_CHECKING:
     from mudata import MuData

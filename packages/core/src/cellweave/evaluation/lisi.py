@@ -19,8 +19,9 @@ from numba import njit
 
 from cellweave.contracts.metric import MetricInput
 from cellweave.errors import DataError
-from cellweave.evaluation.cells import JointCells, is_known, joint
+from cellweave.evaluation.cells import JointCells, joint
 from cellweave.evaluation.neighbours import within
+from cellweave.labels import is_known
 from cellweave.records import Score
 
 __all__ = ["Lisi", "lisi"]

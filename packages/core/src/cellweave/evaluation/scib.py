@@ -12,8 +12,9 @@ import numpy as np
 
 from cellweave.contracts.metric import MetricInput
 from cellweave.errors import DataError
-from cellweave.evaluation.cells import is_known, joint
+from cellweave.evaluation.cells import joint
 from cellweave.evaluation.neighbours import within
+from cellweave.labels import is_known
 from cellweave.records import Score
 
 __all__ = ["Kbet"]

@@ -13,8 +13,9 @@ import numpy as np
 
 from cellweave.contracts.metric import MetricInput
 from cellweave.errors import DataError
-from cellweave.evaluation.cells import is_known, joint
+from cellweave.evaluation.cells import joint
 from cellweave.kernels.silhouette import silhouette_widths
+from cellweave.labels import is_known
 from cellweave.records import Score
 
 __all__ = ["BatchSilhouette", "Silhouette", "mixing_by_type", "separation"]

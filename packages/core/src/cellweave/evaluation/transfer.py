@@ -13,8 +13,8 @@ import numpy as np
 
 from cellweave.contracts.metric import MetricInput
 from cellweave.errors import DataError
-from cellweave.evaluation.cells import is_known
 from cellweave.evaluation.neighbours import nearest
+from cellweave.labels import is_known
 from cellweave.records import Score
 
 __all__ = ["LabelTransfer", "Transferred", "transfer", "vote"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 
+from cellweave.labels import NO_LABEL
+
 __all__ = ["ACCENT", "BAD", "FAIR", "GOOD", "INK", "MISSING", "MUTED", "palette"]
 
 INK, MUTED, MISSING = "#22272e", "#6b7480", "#c9ced6"
@@ -32,10 +34,9 @@ def palette(names: Sequence[str], *, start: int = 0) -> dict[str, str]:
     start
         Where in the list to begin, so that two pictures side by side need not share colours.
     """
-    unknown = {"", "nan", "None", "NA", "unknown", "undefined", "unlabelled", "unassigned"}
-    known = [name for name in names if name not in unknown]
+    known = [name for name in names if name.strip().lower() not in NO_LABEL]
     colours = {name: _colour(start + i) for i, name in enumerate(known)}
-    return colours | {name: MISSING for name in names if name in unknown}
+    return colours | {name: MISSING for name in names if name not in colours}
 
 
 def _colour(position: int) -> str:

@@ -93,7 +93,7 @@ def metrics_table(scores: Iterable[Score], *, title: str = "", ax: Axes | None =
     for score in whole:
         at = metrics.index(score.metric), methods.index(score.method)
         colour[at], values[at] = rescaled(score), score.value
-    ax = new_axes(ax, width=2.6 + 0.8 * len(methods), height=0.8 + 0.27 * len(metrics))
+    ax = new_axes(ax, width=2.6 + 0.8 * len(methods), height=1.3 + 0.29 * len(metrics))
     rows = [GLOSSARY.get(m, (m, ""))[0] for m in metrics]
     _heat(ax, colour, rows, [short(m) for m in methods], shown=values)
     return plain(ax, title)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellweave.errors import DataError, closest, one_of
-from cellweave.evaluation.cells import is_known
 from cellweave.evaluation.gather import column_of
+from cellweave.labels import is_known
 from cellweave.pl.colours import palette
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cellweave import pl
-from cellweave.evaluation.cells import is_known
+from cellweave.labels import is_known
 from cellweave.pl.axes import new_axes
 from cellweave.reporting.numbers import format_number
 from cellweave.reporting.page import Block, Figure, Page, Section, Table, write_page
