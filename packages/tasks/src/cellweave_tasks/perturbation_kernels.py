@@ -4,8 +4,11 @@ GEARS carries what it learns of a perturbation along a graph of genes by simple 
 a probe reads it off a foundation model's gene embedding. Both are one Gaussian process here, with
 the perturbations' likeness :math:`K` and the mean of training singles as what is expected before:
 
-.. math:: g_p = \bar g + k_p^\top (K + \lambda I)^{-1} (\Delta - \bar g), \qquad
+.. math:: g_p = \bar g + k_p^\top (K + \lambda S)^{-1} (\Delta - \bar g), \qquad
           \Delta_{AB} = \gamma\,(g_A + g_B)
+
+:math:`S` is diagonal, 1 and what few cells leave unsure, relative to how large true changes are;
+:math:`\bar g` weighs by :math:`1/S`.
 
 :math:`K` is of one-hot rows carried 0 to 2 steps over co-expression, shared gene sets or both
 (``graph``), or of embeddings (``probe``). Likeness and :math:`\lambda` are those that best predict
@@ -13,6 +16,8 @@ each training single from the others, in closed form; unless they beat the mean 
 a standard error, the mean comes out. A perturbation that was measured keeps its
 own change, drawn towards :math:`g_p` by as much as its few cells leave it unsure. :math:`\gamma` is
 fitted on training pairs.
+
+What a perturbation does to its own gene is learnt apart (:mod:`.perturbation_own_effect`).
 
 Departures from GEARS: closed form for the network, no gene-specific decoder, no uncertainty head.
 """
@@ -26,6 +31,7 @@ import numpy as np
 
 from cellweave_tasks.perturbation_graph import GeneGraph
 from cellweave_tasks.perturbation_models import Query, Response, Training
+from cellweave_tasks.perturbation_own_effect import OwnEffect
 
 __all__ = ["graph_response", "probe_response"]
 
@@ -110,7 +116,7 @@ def _response(training: Training, singles: _Singles, ways: list[_Likeness]) -> R
         mean = training.deltas.mean(axis=0)
         own = dict(zip(singles.names, singles.deltas, strict=True))
         return lambda query: _summed([own.get(p, mean) for p in query.unit.perturbations], 1.0)
-    process = _Process(singles, ways)
+    process = _Process(singles, ways, OwnEffect.of(training, singles.names, singles.deltas))
     gain = _gain(training, process)
     measured = _measured_pairs(training)
 
@@ -126,17 +132,19 @@ def _response(training: Training, singles: _Singles, ways: list[_Likeness]) -> R
 class _Process:
     """The Gaussian process over singles, its likeness and noise chosen by leaving each out."""
 
-    def __init__(self, singles: _Singles, ways: list[_Likeness]) -> None:
-        self.mean = singles.deltas.mean(axis=0)
+    def __init__(self, singles: _Singles, ways: list[_Likeness], own_effect: OwnEffect) -> None:
+        self.own_effect = own_effect
+        unsure = _unsureness(singles)
+        self.mean = np.average(singles.deltas, axis=0, weights=1 / unsure)
         centred = singles.deltas - self.mean
-        flat = _left_out(np.zeros((len(centred), len(centred))), singles.deltas, 1.0)
-        self.way, penalty = _best_way(singles, ways, flat)
+        flat = _left_out(np.zeros((len(centred), len(centred))), singles.deltas, unsure)
+        self.way, penalty = _best_way(singles, ways, flat, unsure)
         residual = singles.deltas - flat
         if self.way is not None:
             self.rows = self.way.rows(singles.names)
             kernel = self.rows @ self.rows.T
-            residual = singles.deltas - _left_out(kernel, singles.deltas, penalty)
-            self.dual = np.linalg.solve(kernel + penalty * np.eye(len(centred)), centred)
+            residual = singles.deltas - _left_out(kernel, singles.deltas, penalty * unsure)
+            self.dual = np.linalg.solve(kernel + penalty * np.diag(unsure), centred)
         # What likeness cannot tell, over that and what few cells leave unsure.
         unexplained = np.maximum((residual**2).mean(axis=1).mean() - singles.noise.mean(), 1e-12)
         self.trust = unexplained / (unexplained + singles.noise)
@@ -145,9 +153,10 @@ class _Process:
 
     def expected(self, gene: str) -> np.ndarray:
         """Return the change expected from genes like it."""
-        if self.way is None:
-            return self.mean
-        return self.mean + (self.way.rows([gene]) @ self.rows.T)[0] @ self.dual
+        found = self.mean
+        if self.way is not None:
+            found = self.mean + (self.way.rows([gene]) @ self.rows.T)[0] @ self.dual
+        return self.own_effect.on(gene, found)
 
     def __call__(self, gene: str) -> np.ndarray:
         if gene not in self.own:
@@ -156,8 +165,14 @@ class _Process:
         return self.trust[at] * self.deltas[at] + (1 - self.trust[at]) * self.expected(gene)
 
 
+def _unsureness(singles: _Singles) -> np.ndarray:
+    """Return the variance of each change, true and of few cells, over the true one."""
+    true = (singles.deltas**2).mean() - singles.noise.mean()
+    return np.asarray(1 + singles.noise / max(float(true), 1e-2 * singles.noise.mean(), 1e-12))
+
+
 def _best_way(
-    singles: _Singles, ways: list[_Likeness], flat: np.ndarray
+    singles: _Singles, ways: list[_Likeness], flat: np.ndarray, unsure: np.ndarray
 ) -> tuple[_Likeness | None, float]:
     """Choose likeness and noise; none, unless better than the mean by a standard error."""
     plain = _agreements(flat, singles.deltas)
@@ -165,7 +180,8 @@ def _best_way(
     for way in ways:
         rows = way.rows(singles.names)
         for penalty in _PENALTIES:
-            found = _agreements(_left_out(rows @ rows.T, singles.deltas, penalty), singles.deltas)
+            left_out = _left_out(rows @ rows.T, singles.deltas, penalty * unsure)
+            found = _agreements(left_out, singles.deltas)
             if found.mean() > best[0]:
                 best = (float(found.mean()), way, penalty, found)
     gain = best[3] - plain
@@ -191,9 +207,9 @@ def _measured_pairs(training: Training) -> dict[tuple[str, ...], np.ndarray]:
     return {p: training.deltas[at].mean(axis=0) for p, at in rows.items()}
 
 
-def _left_out(kernel: np.ndarray, deltas: np.ndarray, penalty: float) -> np.ndarray:
+def _left_out(kernel: np.ndarray, deltas: np.ndarray, penalty: np.ndarray) -> np.ndarray:
     """Predict each row from the others; a large constant stands for their free mean."""
-    whole = kernel + penalty * np.eye(len(kernel)) + _CONSTANT
+    whole = kernel + np.diag(penalty) + _CONSTANT
     inverse = np.linalg.inv(whole)
     return deltas - (inverse @ deltas) / np.diag(inverse)[:, None]
 
