@@ -70,6 +70,7 @@ def _task(
     from cellweave.config.arguments import parse_settings
     from cellweave.errors import ConfigError
     from cellweave_tasks import running
+    from cellweave_tasks.side_by_side import side_by_side
 
     if (predict is None) != (predictions is None):
         msg = "--predict needs to know where results go. Give --predictions out.h5ad with it."
@@ -111,8 +112,7 @@ def _task(
         show_json({"split": shown, "summary": dict(scores.summary), "scores": _rows(scores.items)})
         return
     say(scores.summary.get("headline", ""))
-    whole = [s for s in scores.items if not s.group]
-    show_table(("metric", "method", "value", "note"), [_line(s) for s in whole])
+    show_table(*side_by_side(scores.items))
 
 
 def _bench(
@@ -138,6 +138,7 @@ def _bench(
     """Compare methods and embeddings on one task over seeds, baselines beside them."""
     from cellweave.config.arguments import parse_settings
     from cellweave_tasks import running
+    from cellweave_tasks.side_by_side import side_by_side
 
     parameters = parse_settings(settings or [])
     asked = running.new_task(name, **parameters)
@@ -167,16 +168,10 @@ def _bench(
         return
     for sentence in found.summary["headlines"]:
         say(sentence)
-    show_table(("metric", "method", "mean", "over seeds"), [_line(s) for s in found.items])
+    show_table(*side_by_side(found.items))
 
 
 def _rows(items: Any) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
     return [asdict(score) for score in items]
-
-
-def _line(score: Any) -> tuple[str, str, str, str]:
-    from cellweave.reporting.numbers import format_number
-
-    return score.metric, score.method, format_number(score.value), score.note

@@ -19,6 +19,7 @@ from cellweave_tasks.features import column_of
 from cellweave_tasks.integration import IntegrationTask
 from cellweave_tasks.perturbation import PerturbationTask
 from cellweave_tasks.pictures import PICTURES, curve_figure, likeness_figure
+from cellweave_tasks.side_by_side import number_of, side_by_side
 from cellweave_tasks.spatial import SpatialTask
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 __all__ = ["bench_page", "task_page"]
 
 _MOST_UNITS = 6
-_MOST_COLUMNS = 5  # methods side by side; more stand below one another
 
 
 def task_page(task: Task, test: AnnData, scores: Scores, *, split: str) -> Page:
@@ -92,7 +92,7 @@ def _leader(scores: Scores, split: str) -> str:
     first = found[0]
     n_methods = len({s.method for s in scores.items})
     return (
-        f"Of {n_methods} methods {first.method} comes first by {first.metric}: {_number(first)}, "
+        f"Of {n_methods} methods {first.method} comes first by {first.metric}: {number_of(first)}, "
         f"split {split}."
     )
 
@@ -113,38 +113,8 @@ def _verdict(scores: Scores) -> Verdict:
 
 
 def _numbers(items: Sequence[Score], title: str) -> Section:
-    """Return measures down, methods across: what is compared stands side by side."""
-    whole = {(s.metric, s.method): s for s in items if not s.group}
-    metrics, methods = (list(dict.fromkeys(key[i] for key in whole)) for i in (0, 1))
-    if len(methods) > _MOST_COLUMNS:
-        header: tuple[str, ...] = ("Method", *metrics)
-        rows = [(m, *(_number(whole.get((k, m))) for k in metrics)) for m in methods]
-        return Section(title=title, blocks=(Table(header=header, rows=rows),))
-    rows = []
-    for metric in metrics:
-        scores = [whole.get((metric, m)) for m in methods]
-        known = [s for s in scores if s is not None]
-        notes = {s.note for s in known}
-        rows.append(
-            (
-                metric,
-                *map(_number, scores),
-                format_number(known[0].best),
-                format_number(known[0].chance),
-                notes.pop() if len(notes) == 1 else "",
-            )
-        )
-    columns = ("Measure", *methods, "Perfect", "Chance", "Note")
-    said = [i for i in range(len(columns)) if any(row[i] not in ("", "–") for row in rows)]
-    table = Table(header=[columns[i] for i in said], rows=[[row[i] for i in said] for row in rows])
-    return Section(title=title, blocks=(table,))
-
-
-def _number(score: Score | None) -> str:
-    if score is None:
-        return "–"
-    spread = score.note if score.note.startswith("±") else ""
-    return f"{format_number(score.value)} {spread.partition(' over ')[0]}".strip()
+    header, rows = side_by_side(items)
+    return Section(title=title, blocks=(Table(header=header, rows=rows),))
 
 
 def _groups(items: Sequence[Score]) -> Section | None:
