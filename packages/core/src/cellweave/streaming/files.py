@@ -33,6 +33,7 @@ class _Part:
     names: np.ndarray
     features: np.ndarray
     places: np.ndarray
+    order: Literal["same", "ascending", "other"] = "other"
     descriptor: int | None = None
     stored: dict[str, StoredValues | None] = field(default_factory=dict)
 
@@ -40,14 +41,14 @@ class _Part:
     def n_cells(self) -> int:
         return len(self.indptr) - 1
 
-    @property
-    def order(self) -> Literal["same", "ascending", "other"]:
-        """Say how the places of the columns run: all in their order, some in order, or neither."""
-        known = self.places[self.places >= 0]
-        if len(known) and np.any(np.diff(known) <= 0):
-            return "other"
-        same = len(known) == len(self.places) and np.array_equal(known, np.arange(len(known)))
-        return "same" if same else "ascending"
+
+def _order_of(places: np.ndarray) -> Literal["same", "ascending", "other"]:
+    """Say how the places of columns run: all in their order, some in order, or neither."""
+    known = places[places >= 0]
+    if len(known) and np.any(np.diff(known) <= 0):
+        return "other"
+    same = len(known) == len(places) and np.array_equal(known, np.arange(len(known)))
+    return "same" if same else "ascending"
 
 
 class CellFiles:
@@ -89,6 +90,7 @@ class CellFiles:
         self.features = np.asarray(_union(self._parts) if features is None else features, str)
         for part in self._parts:
             part.places = _places(part, self.features)
+            part.order = _order_of(part.places)
         self._first = np.concatenate([[0], np.cumsum([p.n_cells for p in self._parts])])
         self.n_cells = int(self._first[-1])
         self.obs_keys = tuple(obs)

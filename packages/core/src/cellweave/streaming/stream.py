@@ -141,6 +141,7 @@ class CellStream:
             "n_ranks": n_ranks,
             "shuffle": shuffle,
         }
+        self._spare: list[RowBuffer] = []
         self.order(0)
 
     def order(self, epoch: int) -> BlockOrder:
@@ -165,7 +166,7 @@ class CellStream:
         first_window = order.window_at(start * self.batch_size)
         gather = _Gatherer(len(self.source.features), copy=self.copy)
         wanted, skip = start, start * self.batch_size - order.window_start(first_window)
-        with _Reader(self.source, order, first_window) as windows:
+        with _Reader(self.source, order, first_window, self._spare) as windows:
             for window, buffer in windows:
                 cells = order.window_cells(window)
                 rows = order.window_mixing(window, len(cells))
@@ -205,23 +206,27 @@ class CellStream:
 
 
 class _Reader:
-    """Read windows ahead in one thread; two buffers go back and forth."""
+    """Read windows ahead in one thread; two buffers go back and forth, and on to the next epoch."""
 
-    def __init__(self, source: CellSource, order: BlockOrder, first: int) -> None:
-        self._source, self._order, self._first = source, order, first
+    def __init__(
+        self, source: CellSource, order: BlockOrder, first: int, spare: list[RowBuffer]
+    ) -> None:
+        self._source, self._order, self._first, self._spare = source, order, first, spare
+        self._buffers = [spare.pop() if spare else source.buffer() for _ in range(2)]
         self._free: queue.Queue[RowBuffer | None] = queue.Queue()
         self._full: queue.Queue[tuple[int, RowBuffer] | BaseException | None] = queue.Queue()
         self._thread = threading.Thread(target=self._run, name="cell-reader", daemon=True)
 
     def __enter__(self) -> Iterator[tuple[int, RowBuffer]]:
-        for _ in range(2):
-            self._free.put(self._source.buffer())
+        for buffer in self._buffers:
+            self._free.put(buffer)
         self._thread.start()
         return self._windows()
 
     def __exit__(self, *_: object) -> None:
         self._free.put(None)
         self._thread.join()
+        self._spare[:] = self._buffers
 
     def _windows(self) -> Iterator[tuple[int, RowBuffer]]:
         while (found := self._full.get()) is not None:
