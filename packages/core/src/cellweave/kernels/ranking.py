@@ -227,9 +227,17 @@ def _settle(words, near, short, columns, counts, divisor, total, target, single)
         k = near[n]
         # A word that moves up changes the neighbour of the next one.
         while k > done and k < len(words) and (words[k - 1] >> half) + close >= words[k] >> half:
-            _insert(words, k, short, columns, counts, divisor, total, target, single)
+            if not _alike(words[k - 1], words[k], short, columns, counts, divisor):
+                _insert(words, k, short, columns, counts, divisor, total, target, single)
             done = k
             k += 1
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _alike(before, word, short, columns, counts, divisor):  # type: ignore[no-untyped-def]
+    """Tell whether two entries of the same count and factor stand in the order of the row."""
+    a, b = _place_of(before, short), _place_of(word, short)
+    return counts[a] == counts[b] and divisor[columns[a]] == divisor[columns[b]] and a < b
 
 
 @njit(cache=True, nogil=True)
