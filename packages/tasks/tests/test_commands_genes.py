@@ -77,7 +77,7 @@ def test_sets_surroundings_and_pairs(tmp_path, capsys):
     niches().write_h5ad(tmp_path / "t.h5ad")
     out = run("task", "neighbourhood", f"rna={tmp_path / 't.h5ad'}", "--split", "tiles:0.3",
               capsys=capsys)  # fmt: skip
-    assert "mean of the cell's type" in out
+    assert "MEAN OF THE CELL'S TYPE" in out
     screen = perturbed_cells(["ctrl", *(f"G{i}+ctrl" for i in range(5)), "G0+G1", "G2+G3", "G1+G4"])
     screen.write_h5ad(tmp_path / "p.h5ad")
     out = run("task", "perturbation", f"rna={tmp_path / 'p.h5ad'}", "--split", "pairs:2", "--set",
@@ -94,7 +94,7 @@ def test_edits_in_a_model_from_a_folder(tmp_path, capsys):
               "--set", "goal=b", "--set", "min_cells=5", "--split", "fraction:0.5", "--report",
               tmp_path / "i.html", "--predict", data, "--predictions", tmp_path / "genes.csv",
               capsys=capsys)  # fmt: skip
-    assert "expression difference" in out
+    assert "EXPRESSION DIFFERENCE" in out
     table = pd.read_csv(tmp_path / "genes.csv", index_col=0)
     assert list(table.columns) == ["shift", "p", "q", "n_cells", "confidence"]
     assert (table["shift"].diff().dropna() <= 0).all()
