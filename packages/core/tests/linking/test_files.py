@@ -7,7 +7,7 @@ import pytest
 
 from cellweave.datasets import simulate, true_links
 from cellweave.errors import CellweaveError, DataError, UnreadableFileError
-from cellweave.linking import read_links, write_links
+from cellweave.linking import holds_links, read_links, write_links
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +68,18 @@ def test_wrong_tables_are_refused(tmp_path, data, name, text, words):
 def test_a_missing_file_says_how_to_make_one(tmp_path, data):
     with pytest.raises(UnreadableFileError, match="cellweave links"):
         read_links(tmp_path / "gone.tsv", data)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.tsv", "source\ttarget\nA\tB\n", True),
+        ("a.csv", "source,peak\nA,B\n", True),  # told by `read_links`
+        ("a.tsv", "metabolite\tgene\nserine\tSDS\n", False),
+        ("a.npz", "", True),
+    ],
+)
+def test_a_table_that_leads_to_links_is_told_from_links(tmp_path, name, text, expected):
+    (tmp_path / name).write_text(text)
+    assert holds_links(tmp_path / name) is expected
+    assert holds_links(tmp_path / "gone.tsv")

@@ -43,7 +43,8 @@ def link_features(request: LinkRequest) -> FeatureLinks | None:
     if request.table is None:
         msg = (
             "Metabolites meet genes through reactions or pathways, and no table of them was given. "
-            "Give table=PATH with the columns metabolite, gene (or reaction, member, kind)."
+            "Give table=PATH (on the command line --links PATH) with the columns metabolite, gene "
+            "(or reaction, member, kind)."
         )
         raise DataError(msg)
     if request.target == "metab":

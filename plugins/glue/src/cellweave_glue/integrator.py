@@ -13,8 +13,10 @@ Where we depart, and why (measured by ``benchmarks/bench_glue_ablation.py``):
 - N_m is the number of features but at least ``feature_floor``: with 14 proteins a mean over
   features outweighs graph and adversary by a hundred times, and the alignment drifts.
 - Anchors (``anchors.py``), mutual neighbours among linked features, hold the coarse match.
-- Biases start at the data's means; the learning rate is annealed within a budget of steps an
-  order of magnitude smaller; one encoding a step serves both discriminator and generator.
+- Biases start at the data's means; the learning rate is annealed once within a budget of steps an
+  order of magnitude smaller; one encoding a step serves discriminator, generator and anchors.
+- Counts, feature vectors and edges go through compiled sweeps that form value and gradient at once
+  (``fused.py``); the mathematics is that of the plain forms.
 - Vectors are returned at unit length: their length tells a cell's depth, not its kind.
 """
 

@@ -143,9 +143,12 @@ def _links_for(
 
     if file is None:
         return link(mdata, genes=genes, **settings)
-    from cellweave.linking import read_links
+    from cellweave.linking import holds_links, read_links
 
-    return read_links(file, mdata)
+    if holds_links(file):
+        return read_links(file, mdata)
+    # a table such as metabolite and gene, which the modality's own way to link understands
+    return link(mdata, genes=genes, **{**settings, "table": file})
 
 
 def scores_to_rows(scores: Scores) -> list[dict[str, Any]]:

@@ -37,7 +37,10 @@ Settings = Annotated[
 Report = Annotated[Path | None, typer.Option("--report", help="Write a one-file HTML report.")]
 Links = Annotated[
     Path | None,
-    typer.Option("--links", help="Links between features: .npz of ours, .tsv, .csv, .parquet."),
+    typer.Option(
+        "--links",
+        help="Links between features (.npz, .tsv, .csv, .parquet), or a table that leads to them.",
+    ),
 ]
 Genes = Annotated[
     Path | None, typer.Option("--gtf", "--genes", help="GTF or gene coordinates, for distances.")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cellweave.linking.distance import DistanceRule as DistanceRule
     from cellweave.linking.distance import distance_rule as distance_rule
     from cellweave.linking.distance import link_by_distance as link_by_distance
+    from cellweave.linking.files import holds_links as holds_links
     from cellweave.linking.files import read_links as read_links
     from cellweave.linking.files import write_links as write_links
     from cellweave.linking.genes import GeneTable as GeneTable
@@ -57,6 +58,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "overlapping_pairs": "cellweave.linking.intervals",
         "read_delimited": "cellweave.linking.table",
         "read_gene_table": "cellweave.linking.genes",
+        "holds_links": "cellweave.linking.files",
         "read_links": "cellweave.linking.files",
         "region_columns": "cellweave.linking.regions",
         "regions_of": "cellweave.linking.regions",

@@ -17,7 +17,7 @@ from cellweave.storage import atomic_file, verify_or_raise, write_bytes
 if TYPE_CHECKING:
     from mudata import MuData
 
-__all__ = ["read_links", "write_links"]
+__all__ = ["holds_links", "read_links", "write_links"]
 
 _SEPARATORS = {".tsv": "\t", ".csv": ","}
 _NEEDED = ("source", "target")
@@ -49,6 +49,17 @@ def write_links(links: Sequence[FeatureLinks], path: str | Path) -> None:
     else:
         msg = f"Links cannot be written to {path.name!r}. Use one of {one_of(_FORMATS)}."
         raise DataError(msg)
+
+
+def holds_links(path: str | Path) -> bool:
+    """Tell whether a file is one of links between features, not a table that leads to them.
+
+    What has columns, but neither ``source`` nor ``target``, is such a table: metabolite and gene.
+    """
+    path = Path(path)
+    if path.suffix not in _SEPARATORS or not path.exists():
+        return True
+    return bool({*_NEEDED} & {*map(str, _read_table(path))})
 
 
 def read_links(path: str | Path, mdata: MuData) -> tuple[FeatureLinks, ...]:
