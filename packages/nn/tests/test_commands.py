@@ -108,3 +108,11 @@ def test_naming_commands_and_parts_imports_no_torch():
         "assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_device_that_torch_does_not_know_is_named(config, capsys):
+    values = yaml.safe_load(config.read_text())
+    values["training"]["device"] = "gpu0"
+    config.write_text(yaml.safe_dump(values))
+    assert main(["pretrain", str(config)]) == 2
+    assert "device is 'gpu0'" in capsys.readouterr().err

@@ -129,7 +129,8 @@ def _mask(
 def _has_varlen(q: torch.Tensor, dropout: float) -> bool:
     """Tell whether torch's ragged flash kernel can take these tensors."""
     half = q.dtype in (torch.float16, torch.bfloat16)
-    if not (q.is_cuda and half and dropout == 0.0 and q.shape[-1] <= 256):
+    width = q.shape[-1]
+    if not (q.is_cuda and half and dropout == 0.0 and width <= 256 and width % 8 == 0):
         return False
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:  # only from torch 2.10
         return False

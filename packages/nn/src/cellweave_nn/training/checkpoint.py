@@ -156,5 +156,5 @@ def _into_optimizer(
     for key, tensor in state.items():
         name, _, entry = key.rpartition("|")
         parameter = parameters[name]
-        place = parameter.device if entry != "step" else tensor.device
-        optimizer.state.setdefault(parameter, {})[entry] = tensor.to(place)
+        # The fused AdamW wants its count of steps beside the weights as well.
+        optimizer.state.setdefault(parameter, {})[entry] = tensor.to(parameter.device)

@@ -81,4 +81,10 @@ def _device(name: str, local_rank: int) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         msg = "device='cuda' but torch finds no GPU. Use device='cpu' or 'auto'."
         raise ConfigError(msg)
-    return torch.device("cuda", local_rank) if name == "cuda" else torch.device(name)
+    if name == "cuda":
+        return torch.device("cuda", local_rank)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        msg = f"device is {name!r}, which torch does not know. Use 'auto', 'cpu' or 'cuda'."
+        raise ConfigError(msg) from None
