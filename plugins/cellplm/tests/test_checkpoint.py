@@ -9,15 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
-from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
+from cellweave.errors import CellweaveError, UnreadableFileError
 from cellweave_cellplm import CellplmModel
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_nn.testing.published import PublishedFilesSuite
 
-from .conftest import cells, ensembl, random_state
+from .conftest import cells, ensembl, publish, random_state
 
 TINY = {"embedder.norm0.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 WEIGHTS, SETTINGS = "20230926_85M.best.ckpt", "20230926_85M.config.json"
 
 
@@ -63,22 +61,6 @@ def test_settings_from_elsewhere(folder, tmp_path):
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    canary = tmp_path / "canary"
-    if kind == "pt":
-        (folder / WEIGHTS).write_bytes(hostile_pickles(needed(), canary)[name])
-    else:
-        (folder / WEIGHTS).unlink()
-        data = hostile_safetensors(needed())[name]
-        (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        CellplmModel.load(folder)
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -111,17 +93,19 @@ def test_settings_that_are_broken(name, folder):
         CellplmModel.load(folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, SETTINGS])
-def test_missing_files(name, folder):
-    (folder / name).unlink()
-    with pytest.raises(UnreadableFileError, match=re.escape(name)):
-        CellplmModel.load(folder)
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
 
+    model = CellplmModel
+    weights = WEIGHTS
+    missing = tuple((name, re.escape(name)) for name in (WEIGHTS, SETTINGS))
+    tensor = "latent.mean.weight"
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: cellplm", "embedding of the example cell", "latent.mean.weight"):
-        assert part in said
-    assert main(["models"]) == 0
-    assert "cellplm: CellPLM" in capsys.readouterr().out
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return needed()
+
+    def cells(self):
+        return cells()

@@ -6,15 +6,16 @@ import shutil
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import cellweave
-from cellweave.cli.app import main
-from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
+from cellweave.errors import CellweaveError, UnreadableFileError
 from cellweave_geneformer import GeneformerModel
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors, hostile_tables
+from cellweave_nn.testing.hostile import hostile_tables
+from cellweave_nn.testing.published import PublishedFilesSuite
 
-from .conftest import cells, dictionaries, publish
+from .conftest import bert_config, cells, dictionaries, publish, randomised
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,6 @@ def folder(kept, tmp_path):
 
 
 TINY = {"bert.embeddings.word_embeddings.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 TABLES = list(hostile_tables({"a": 1}, ""))
 
 
@@ -80,21 +80,6 @@ def test_other_containers(container, folder, tmp_path):
     assert abs(model.embed(cells()).values - expected).max() < 1e-6
 
 
-@pytest.mark.parametrize("case", [("bin", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    state, canary = load_file(folder / "model.safetensors"), tmp_path / "canary"
-    if kind == "bin":
-        (folder / "model.safetensors").unlink()
-        (folder / "pytorch_model.bin").write_bytes(hostile_pickles(state, canary)[name])
-    else:
-        (folder / "model.safetensors").write_bytes(hostile_safetensors(state)[name])
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        GeneformerModel.load(folder)
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
-
-
 @pytest.mark.parametrize("name", TABLES)
 def test_hostile_dictionaries(name, folder, tmp_path):
     canary = tmp_path / "canary"
@@ -115,12 +100,6 @@ def test_dictionary_of_another_version(folder):
         GeneformerModel.load(folder)
     for part in ("vocabulary of 64", "token_dictionary_gc30M.pkl with 62 entries", "need"):
         assert part in str(caught.value)
-
-
-def test_missing_companions(folder):
-    (folder.parent / "geneformer" / "gene_median_dictionary_gc104M.pkl").unlink()
-    with pytest.raises(UnreadableFileError, match="gene_median_dictionary"):
-        GeneformerModel.load(folder)
 
 
 @pytest.mark.parametrize(
@@ -144,14 +123,22 @@ def test_settings_that_do_not_fit(change, said, folder):
     assert said in str(caught.value)
 
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["family"] == "geneformer"
-    assert len(found["embedding"]) == 8
-    assert ["blocks.0.attention.qkv.weight", "96×32", "float32"] in [
-        t[:3] for t in found["tensors"]
-    ]
-    assert main(["models", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert listed["geneformer"]["weights licence"] == "Apache-2.0"
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = GeneformerModel
+    weights = "pytorch_model.bin"
+    missing = (("gene_median_dictionary*", "gene_median_dictionary"),)
+    tensor = "blocks.0.attention.qkv.weight"
+
+    def publish(self, place):
+        (place / "model").mkdir(parents=True)
+        publish(place / "model")
+        return place / "model"
+
+    def state(self):
+        ids = randomised(transformers.BertForMaskedLM(bert_config("V2")))
+        return {k: v for k, v in ids.state_dict().items() if "decoder" not in k}
+
+    def cells(self):
+        return cells()

@@ -9,15 +9,14 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
 from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
 from cellweave_genemamba import GenemambaModel
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors, hostile_tables
+from cellweave_nn.testing.hostile import hostile_tables
+from cellweave_nn.testing.published import PublishedFilesSuite
 
 from .conftest import LENGTH, cells, genes, publish, random_state
 
 TINY = {"embeddings.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 TABLES = list(hostile_tables({"a": 1}, ""))
 
 
@@ -68,23 +67,6 @@ def test_fusion_that_nothing_tells(tmp_path):
     assert GenemambaModel.load(folder, mode="concat").config.fuse == "concat"
     with pytest.raises(StateMismatchError, match="does not go with"):
         GenemambaModel.load(folder, mode="mean")
-
-
-@pytest.mark.parametrize("case", [("bin", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    state, canary = random_state(), tmp_path / "canary"
-    if kind == "bin":
-        (folder / "model.safetensors").unlink()
-        (folder / "pytorch_model.bin").write_bytes(hostile_pickles(state, canary)[name])
-    else:
-        (folder / "model.safetensors").write_bytes(hostile_safetensors(state)[name])
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        GenemambaModel.load(folder)
-    assert str(folder) in str(caught.value)
-    with pytest.raises((UnreadableFileError, StateMismatchError)):
-        cellweave.load(folder)
-    assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -159,11 +141,18 @@ def test_shapes_that_are_not_of_mamba(part, folder):
         GenemambaModel.load(folder)
 
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: genemamba", "embedding of the example cell", "blocks.0.mamba.in_proj"):
-        assert part in said
-    assert main(["models", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert "Apache-2.0" in listed["genemamba"]["weights licence"]
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = GenemambaModel
+    weights = "pytorch_model.bin"
+    tensor = "blocks.0.mamba.in_proj"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

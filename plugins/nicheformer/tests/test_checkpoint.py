@@ -9,15 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
 from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
 from cellweave_nicheformer import NicheformerModel
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_nn.testing.published import PublishedFilesSuite
 
 from .conftest import HYPER, cells, fine_tuned, genes, publish, random_state
 
 TINY = {"embeddings.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 UNUSED = ("encoder_layer.", "pooler_head.", "cls_head.")
 
 
@@ -89,24 +87,6 @@ def test_other_containers(container, published):
     assert np.array_equal(model.embed(cells()).values, expected)
 
 
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, published, tmp_path):
-    kind, name = case
-    canary, state, path = tmp_path / "canary", random_state(), published
-    if kind == "pt":
-        path.write_bytes(hostile_pickles(state, canary)[name])
-    else:
-        path.unlink()
-        path = published.with_suffix(".safetensors")
-        path.write_bytes(hostile_safetensors(state)[name])
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        NicheformerModel.load(path)
-    assert str(path) in str(caught.value)
-    with pytest.raises((UnreadableFileError, StateMismatchError)):
-        cellweave.load(path)
-    assert not canary.exists()
-
-
 COMPANIONS = {
     "cut order": ("model.h5ad", lambda b: b[: len(b) // 2], "model.h5ad"),
     "order that is text": ("model.h5ad", lambda _: b"<html>quota</html>", "model.h5ad"),
@@ -157,14 +137,6 @@ def test_vocabularies_that_do_not_fit(name, tmp_path):
         NicheformerModel.load(folder)
 
 
-@pytest.mark.parametrize("missing", ["model.h5ad", "*_mean_script.npy"])
-def test_missing_companions(missing, published):
-    for path in (published.parent / "data" / "model_means").glob(missing):
-        path.unlink()
-    with pytest.raises(UnreadableFileError, match=re.escape(missing)):
-        NicheformerModel.load(published)
-
-
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -199,11 +171,23 @@ def test_heads_that_do_not_fit(settings, said, tmp_path):
         NicheformerModel.load(publish(tmp_path, content))
 
 
-def test_check_prints_what_a_user_reports(published, capsys):
-    assert main(["models", "check", str(published)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: nicheformer", "embedding of the example cell", "blocks.0.attention.qkv"):
-        assert part in said
-    assert main(["models", "--json"]) == 0
-    listed = json.loads(capsys.readouterr().out)
-    assert listed["nicheformer"]["code licence"] == "BSD-3-Clause"
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = NicheformerModel
+    weights = "nicheformer.ckpt"
+    safe = "nicheformer.safetensors"
+    missing = (
+        ("model.h5ad", r"model\.h5ad"),
+        ("*_mean_script.npy", "_mean_script"),
+    )
+    tensor = "blocks.0.attention.qkv"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

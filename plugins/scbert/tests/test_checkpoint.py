@@ -10,15 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
-from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave.errors import CellweaveError
+from cellweave_nn.testing.published import PublishedFilesSuite
 from cellweave_scbert import ScbertModel
 
 from .conftest import N_GENES, cells, publish, random_state, symbols
 
 TINY = {"token_emb.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 WEIGHTS = "panglao_pretrain.pth"
 
 
@@ -65,22 +63,6 @@ def test_genes_from_the_authors_file(folder, tmp_path):
     assert np.array_equal(found, expected)
 
 
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    canary = tmp_path / "canary"
-    if kind == "pt":
-        (folder / WEIGHTS).write_bytes(hostile_pickles(random_state(), canary)[name])
-    else:
-        (folder / WEIGHTS).unlink()
-        data = hostile_safetensors(random_state())[name]
-        (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        ScbertModel.load(folder)
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
-
-
 LISTS = {
     "too short": ("\n".join(symbols(39)), "39 genes; the weights have 41 places"),
     "twice": ("\n".join([*symbols(39), "GENE0"]), "'GENE0' twice"),
@@ -93,15 +75,6 @@ def test_lists_of_genes_that_do_not_fit(name, folder):
     text, said = LISTS[name]
     (folder / "genes.txt").write_text(text)
     with pytest.raises(CellweaveError, match=re.escape(said)):
-        ScbertModel.load(folder)
-
-
-def test_what_is_missing_is_told(folder):
-    (folder / "genes.txt").unlink()
-    with pytest.raises(UnreadableFileError, match="order of genes"):
-        ScbertModel.load(folder)
-    (folder / WEIGHTS).unlink()
-    with pytest.raises(UnreadableFileError, match=re.escape(WEIGHTS)):
         ScbertModel.load(folder)
 
 
@@ -120,10 +93,22 @@ def test_tensors_of_other_shapes(name, shape, tmp_path):
         ScbertModel.load(publish(tmp_path / "weights", state))
 
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: scbert", "embedding of the example cell", "blocks.0.attention.query"):
-        assert part in said
-    assert main(["models"]) == 0
-    assert "scbert: scBERT" in capsys.readouterr().out
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = ScbertModel
+    weights = WEIGHTS
+    missing = (
+        ("genes.txt", "order of genes"),
+        (WEIGHTS, re.escape(WEIGHTS)),
+    )
+    tensor = "blocks.0.attention.query"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

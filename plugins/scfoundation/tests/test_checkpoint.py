@@ -11,13 +11,12 @@ from safetensors.torch import save_file
 import cellweave
 from cellweave.cli.app import main
 from cellweave.errors import ConfigError, LicenceNotice, StateMismatchError, UnreadableFileError
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_nn.testing.published import PublishedFilesSuite
 from cellweave_scfoundation import ScfoundationModel
 
-from .conftest import CONFIG, cells, parts, random_state, symbols
+from .conftest import CONFIG, cells, parts, publish, random_state, symbols
 
 TINY = {"token_emb.emb.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 quiet = pytest.mark.filterwarnings("ignore::cellweave.errors.LicenceNotice")
 
 
@@ -82,25 +81,6 @@ def test_other_containers(container, published):
     assert model.config.heads == 4
     assert np.array_equal(model.embed(cells()).values, expected)
     assert model.enhance_depth(cells(2)).shape == (2, 50)
-
-
-@quiet
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-@pytest.mark.parametrize("way", ["named", "recognised"])
-def test_hostile_weights(case, way, published, tmp_path):
-    kind, name = case
-    canary, state = tmp_path / "canary", random_state()
-    path = published
-    if kind == "pt":
-        path.write_bytes(hostile_pickles(state, canary)[name])
-    else:
-        path.unlink()
-        path = published.with_name("model.safetensors")
-        path.write_bytes(hostile_safetensors(state)[name])
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        ScfoundationModel.load(path) if way == "named" else cellweave.load(path)
-    assert str(path) in str(caught.value)
-    assert not canary.exists()
 
 
 GENES = {
@@ -170,3 +150,21 @@ def test_a_file_without_the_part(published):
     torch.save({"gene": content["gene"]}, published)
     with pytest.raises(UnreadableFileError, match="no part 'rde'"):
         ScfoundationModel.load(published, part="rde")
+
+
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = ScfoundationModel
+    weights = "models.ckpt"
+    missing = (("OS_scRNA_gene_index.19264.tsv", r"OS_scRNA_gene_index\.19264\.tsv"),)
+    tensor = "blocks.0.attention.qkv.weight"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

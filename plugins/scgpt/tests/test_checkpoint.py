@@ -9,15 +9,13 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
-from cellweave.errors import CellweaveError, StateMismatchError, UnreadableFileError
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave.errors import CellweaveError, StateMismatchError
+from cellweave_nn.testing.published import PublishedFilesSuite
 from cellweave_scgpt import ScgptModel
 
-from .conftest import cells, random_state
+from .conftest import cells, publish, random_state
 
 TINY = {"encoder.embedding.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 
 
 def test_every_key_is_told(folder):
@@ -80,23 +78,6 @@ def test_multi_omic_weights_give_the_vectors_that_the_heads_do_not_touch(folder)
     assert np.array_equal(cellweave.load(folder).embed(both).values, expected)
 
 
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    canary = tmp_path / "canary"
-    if kind == "pt":
-        data = hostile_pickles(random_state(), canary)[name]
-        (folder / "best_model.pt").write_bytes(data)
-    else:
-        (folder / "best_model.pt").unlink()
-        data = hostile_safetensors(random_state())[name]
-        (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        ScgptModel.load(folder)
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
-
-
 VOCABULARIES = {
     "of another model": (json.dumps({f"G{i}": i for i in range(50)}), "50 names (53 with"),
     "with a gap": (json.dumps({f"G{i}": i + (i > 3) for i in range(70)}), "first that is wrong"),
@@ -133,17 +114,23 @@ def test_settings_that_do_not_fit(change, said, folder):
         ScgptModel.load(folder)
 
 
-@pytest.mark.parametrize("name", ["args.json", "vocab.json", "best_model.pt"])
-def test_missing_companions(name, folder):
-    (folder / name).unlink()
-    with pytest.raises(UnreadableFileError, match=re.escape(name)):
-        ScgptModel.load(folder)
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
 
+    model = ScgptModel
+    weights = "best_model.pt"
+    missing = (
+        ("args.json", r"args\.json"),
+        ("vocab.json", r"vocab\.json"),
+        ("best_model.pt", r"best_model\.pt"),
+    )
+    tensor = "blocks.0.attention.qkv.weight"
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: scgpt", "embedding of the example cell", "blocks.0.attention.qkv.weight"):
-        assert part in said
-    assert main(["models"]) == 0
-    assert "weights licence: MIT" in capsys.readouterr().out
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

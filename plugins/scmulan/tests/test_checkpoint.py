@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from cellweave.cli.app import main
 from cellweave.errors import CellweaveError, ConfigError, StateMismatchError, UnreadableFileError
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_nn.testing.hostile import hostile_pickles
+from cellweave_nn.testing.published import PublishedFilesSuite
 from cellweave_scmulan import ScmulanModel
 
 from .conftest import ARGS, GENES, HEADS, META, TOKENS, cells, publish, random_state
 
 TINY = {"transformer.wte.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
+PICKLES = list(hostile_pickles(TINY, ""))
 WEIGHTS = "ckpt_scMulan.pt"
 
 
@@ -59,22 +59,6 @@ def test_other_containers(container, folder):
     assert ScmulanModel.recognises(folder)
     model = ScmulanModel.load(folder, **companions)
     assert np.array_equal(model.embed(cells()).values, expected)
-
-
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    canary = tmp_path / "canary"
-    path = folder / WEIGHTS
-    if kind == "pt":
-        path.write_bytes(hostile_pickles(random_state(), canary)[name])
-    else:
-        path = folder / "model.safetensors"
-        path.write_bytes(hostile_safetensors(random_state())[name])
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        ScmulanModel.load(path, heads=str(HEADS))
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", PICKLES)
@@ -126,13 +110,6 @@ def test_settings_that_do_not_fit(change, said, tmp_path):
         ScmulanModel.load(folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, "meta_info.pt"])
-def test_missing_files(name, folder):
-    (folder / name).unlink()
-    with pytest.raises(UnreadableFileError, match=re.escape(name)):
-        ScmulanModel.load(folder)
-
-
 def test_heads_and_files_are_told(folder):
     with pytest.raises(ConfigError, match="no number of attention heads"):
         ScmulanModel.load(folder, heads="x")
@@ -144,10 +121,25 @@ def test_heads_and_files_are_told(folder):
         ScmulanModel.load(folder)
 
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: scmulan", "embedding of the example cell", "blocks.0.attention.qkv"):
-        assert part in said
-    assert main(["models"]) == 0
-    assert "scmulan: scMulan" in capsys.readouterr().out
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = ScmulanModel
+    weights = WEIGHTS
+    missing = (
+        ("meta_info.pt", r"meta_info\.pt"),
+        (WEIGHTS, re.escape(WEIGHTS)),
+    )
+    tensor = "blocks.0.attention.qkv"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()
+
+    def load(self, path):
+        return ScmulanModel.load(path, heads=str(HEADS))

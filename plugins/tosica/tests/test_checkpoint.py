@@ -10,15 +10,13 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
 from cellweave.errors import CellweaveError, ConfigError, StateMismatchError, UnreadableFileError
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_nn.testing.published import PublishedFilesSuite
 from cellweave_tosica import TosicaModel
 
 from .conftest import N_GENES, WIDTH, cells, mask, publish, random_state, symbols
 
 TINY = {"cls_token": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
 WEIGHTS = "model-10.pth"
 
 
@@ -65,23 +63,6 @@ def test_genes_from_other_files(kind, folder, tmp_path):
         place.write_text("\n".join(symbols()))
         companions = {"genes": place} if kind == "given" else {}
     assert np.array_equal(TosicaModel.load(folder, **companions).embed(cells()).values, expected)
-
-
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    canary = tmp_path / "canary"
-    if kind == "pt":
-        (folder / WEIGHTS).write_bytes(hostile_pickles(random_state(), canary)[name])
-    else:
-        for weights in (WEIGHTS, "model-9.pth"):
-            (folder / weights).unlink()
-        data = hostile_safetensors(random_state())[name]
-        (folder / "model.safetensors").write_bytes(data)
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        TosicaModel.load(folder)
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
 
 
 TABLES = {
@@ -133,27 +114,26 @@ def test_heads_can_be_told(folder):
 NEEDED = ["pathway.csv", "label_dictionary.csv", "gene2token_weights.csv"]
 
 
-@pytest.mark.parametrize("name", NEEDED)
-def test_missing_companions(name, folder):
-    (folder / name).unlink()
-    with pytest.raises(UnreadableFileError, match=re.escape(name)):
-        TosicaModel.load(folder)
-
-
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in (
-        "family: tosica",
-        "embedding of the example cell",
-        "blocks.0.attention.qkv.weight",
-    ):
-        assert part in said
-    assert main(["models"]) == 0
-    assert "tosica: TOSICA" in capsys.readouterr().out
-
-
 def test_nothing_else_is_taken_for_a_project(tmp_path):
     other = publish(tmp_path / "other", {"weight": torch.zeros(3, 3)})
     (other / "model-9.pth").unlink()
     assert not TosicaModel.recognises(other)
+
+
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = TosicaModel
+    weights = WEIGHTS
+    instead = ("model-9.pth",)
+    missing = tuple((name, re.escape(name)) for name in NEEDED)
+    tensor = "blocks.0.attention.qkv.weight"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

@@ -9,16 +9,16 @@ import torch
 from safetensors.torch import save_file
 
 import cellweave
-from cellweave.cli.app import main
 from cellweave.errors import CellweaveError, ConfigError, StateMismatchError, UnreadableFileError
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors, hostile_tables
+from cellweave_nn.testing.hostile import hostile_pickles, hostile_tables
+from cellweave_nn.testing.published import PublishedFilesSuite
 from cellweave_uce import UceModel
 from cellweave_uce.checkpoint import _all_tokens
 
-from .conftest import HUMAN, N_ROWS, OFFSETS, VECTOR, cells, loaded, random_state
+from .conftest import HUMAN, N_ROWS, OFFSETS, VECTOR, cells, loaded, publish, random_state
 
 TINY = {"encoder.0.weight": torch.zeros(4, 4)}
-PICKLES, SAFE = list(hostile_pickles(TINY, "")), list(hostile_safetensors(TINY))
+PICKLES = list(hostile_pickles(TINY, ""))
 TABLES = list(hostile_tables(OFFSETS, ""))
 WEIGHTS = "4layer_model.torch"
 HUMAN_FILE = "protein_embeddings/Homo_sapiens.GRCh38.gene_symbol_to_embedding_ESM2.pt"
@@ -55,22 +55,6 @@ def test_other_containers(container, folder):
     model = cellweave.load(path)
     model.tokenizer.n_draws = 60
     assert np.array_equal(model.embed(cells(3)).values, expected)
-
-
-@pytest.mark.parametrize("case", [("pt", n) for n in PICKLES] + [("st", n) for n in SAFE])
-def test_hostile_weights(case, folder, tmp_path):
-    kind, name = case
-    canary = tmp_path / "canary"
-    path = folder / WEIGHTS
-    if kind == "pt":
-        path.write_bytes(hostile_pickles(random_state(), canary)[name])
-    else:
-        path = folder / "model.safetensors"
-        path.write_bytes(hostile_safetensors(random_state())[name])
-    with pytest.raises((UnreadableFileError, StateMismatchError)) as caught:
-        UceModel.load(path)
-    assert str(folder) in str(caught.value)
-    assert not canary.exists()
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -139,16 +123,6 @@ def test_companions_that_do_not_fit(companions, said, folder):
         UceModel.load(folder, **companions)
 
 
-@pytest.mark.parametrize(
-    "name", ["species_chrom.csv", "species_offsets.pkl", "4layer_model.torch", HUMAN_FILE]
-)
-def test_missing_files(name, folder):
-    (folder / name).unlink()
-    said = "Homo_sapiens" if name == HUMAN_FILE else re.escape(name)
-    with pytest.raises(UnreadableFileError, match=said):
-        UceModel.load(folder)
-
-
 def test_two_models_in_a_folder_are_told(folder):
     torch.save(random_state(1), folder / "33l_8ep_1024t_1280.torch")
     with pytest.raises(ConfigError, match="33l_8ep_1024t_1280"):
@@ -175,10 +149,24 @@ def test_vectors_of_chromosomes_are_drawn_as_upstream(tmp_path):
     assert torch.equal(found[143_574:], expected)
 
 
-def test_check_prints_what_a_user_reports(folder, capsys):
-    assert main(["models", "check", str(folder)]) == 0
-    said = capsys.readouterr().out
-    for part in ("family: uce", "embedding of the example cell", "blocks.0.attention.qkv.weight"):
-        assert part in said
-    assert main(["models"]) == 0
-    assert "uce: UCE" in capsys.readouterr().out
+class TestPublishedFiles(PublishedFilesSuite):
+    """The checks that all families share."""
+
+    model = UceModel
+    weights = WEIGHTS
+    missing = (
+        ("species_chrom.csv", r"species_chrom\.csv"),
+        ("species_offsets.pkl", r"species_offsets\.pkl"),
+        ("4layer_model.torch", r"4layer_model\.torch"),
+        ("Homo_sapiens*", "Homo_sapiens"),
+    )
+    tensor = "blocks.0.attention.qkv.weight"
+
+    def publish(self, place):
+        return publish(place)
+
+    def state(self):
+        return random_state()
+
+    def cells(self):
+        return cells()

@@ -14,6 +14,7 @@ __all__ = [
     "CellweaveError",
     "ConfigError",
     "DataError",
+    "DataNotice",
     "IntegrityError",
     "LicenceNotice",
     "MissingDependencyError",
@@ -32,6 +33,10 @@ __all__ = [
 
 class LicenceNotice(UserWarning):
     """Say before files are read that their licence forbids some uses; the command line shows it."""
+
+
+class DataNotice(UserWarning):
+    """Say that data look like something else than was asked for, where work can go on."""
 
 
 class CellweaveError(Exception):

@@ -20,7 +20,7 @@ from cellweave_nn.checkpoints import (
     read_pickled_table,
     take,
 )
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors, hostile_tables
+from cellweave_nn.testing.hostile import hostile_pickles, hostile_safetensors, hostile_tables
 
 
 def network():

@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from cellweave_nn.checkpoints import peek_names, read_checkpoint, renamed_by
-from cellweave_nn.checkpoints.hostile import hostile_pickles, hostile_safetensors
+from cellweave_nn.testing.hostile import hostile_pickles, hostile_safetensors
 
 STATE = {"token_emb.weight": torch.zeros(3, 4), "norm.bias": torch.zeros(4)}
 

@@ -146,10 +146,10 @@ class CellplmModel(FamilyModel):
         seed
             Of the noise.
         """
-        how = "latent" if pooling == "auto" else pooling
-        if how not in ("latent", "encoder") or (how == "latent" and layer):
-            msg = f"pooling={pooling!r} with layer={layer} is unknown. Use 'latent' with layer=0, "
-            raise ConfigError(msg + "or 'encoder'.")
+        how = self._chosen(pooling, "latent", "encoder")
+        if how == "latent" and layer:
+            msg = f"pooling='latent' goes with layer=0 alone, not {layer}. Use 'encoder'."
+            raise ConfigError(msg)
         depth = self._depth(layer)
         sequences = list(_sequences(adata, sample_key, at_most))
         rows = self._rows(adata, batch_size, device)

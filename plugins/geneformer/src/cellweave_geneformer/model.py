@@ -154,7 +154,8 @@ class GeneformerModel(FamilyModel):
         """Say that weights with the head of pretraining tell which genes are hidden."""
         return "genes" if self.network.masked is not None else None
 
-    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+    def filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the network says of the ``hidden`` tokens."""
         masked = batch.with_(ids=batch.ids.masked_fill(hidden, batch.special["mask"]))
         return self._likeliest(self.network.logits(self.network(masked)[hidden]))
 

@@ -210,7 +210,7 @@ class GeneformerTokenizer:
         if (places < 0).all() and self.symbols:
             places = index.get_indexer([self.symbols.get(n, "") for n in map(str, adata.var_names)])
         if (places < 0).all():
-            shown = ", ".join(map(repr, names[:3].tolist()))
+            shown = ", ".join(repr(str(n)) for n in asked[-1][:3])
             msg = (
                 f"None of {len(names)} features is a gene that Geneformer knows ({shown} …). "
                 f"Expected Ensembl ids such as {str(self.table.features[0])!r} in "

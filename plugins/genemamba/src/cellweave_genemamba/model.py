@@ -54,6 +54,7 @@ class GenemambaModel(FamilyModel):
         ),
     }
 
+    needs_counts = False  # a cell's genes are ranked by their values alone
     config_type = GenemambaConfig
     network_type = GenemambaNetwork
     tokenizer_type = GenemambaTokenizer
@@ -141,10 +142,7 @@ class GenemambaModel(FamilyModel):
             ``"append"`` genes that are not expressed behind those that are, as the authors' scripts
             do; see :class:`GenemambaTokenizer`.
         """
-        how = "mean" if pooling == "auto" else pooling
-        if how not in _POOLINGS:
-            msg = f"pooling={pooling!r} is unknown. Use one of {', '.join(_POOLINGS)}."
-            raise ConfigError(msg)
+        how = self._chosen(pooling, *_POOLINGS)
         depth = self._depth(layer)
         values = self._by_length(
             adata,

@@ -147,10 +147,7 @@ class NicheformerModel(FamilyModel):
             ``species``, ``assay``, ``modality``, ``technology`` for all cells, and other arguments
             of :class:`NicheformerTokenizer`.
         """
-        how = "mean" if pooling == "auto" else pooling
-        if how not in _POOLINGS:
-            msg = f"pooling={pooling!r} is unknown. Use one of {', '.join(_POOLINGS)}."
-            raise ConfigError(msg)
+        how = self._chosen(pooling, *_POOLINGS)
         depth, tokenizer = self._depth(layer), self._with(context)
         values = self._by_length(
             adata,
@@ -187,7 +184,8 @@ class NicheformerModel(FamilyModel):
         """Say that weights with the head of pretraining tell which genes are hidden."""
         return "genes" if self.network.masked is not None else None
 
-    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+    def filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the network says of the ``hidden`` tokens."""
         masked = batch.with_(ids=batch.ids.masked_fill(hidden, batch.special["mask"]))
         return self._likeliest(self.network.logits(self.network(masked)[hidden]))
 

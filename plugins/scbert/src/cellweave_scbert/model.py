@@ -134,10 +134,7 @@ class ScbertModel(FamilyModel):
         layer
             0: after the last block and norm; −1: before the last block; and so on.
         """
-        how = "cls" if pooling == "auto" else pooling
-        if how not in ("cls", "mean", "sum", "label"):
-            msg = f"pooling={pooling!r} is unknown. Use 'cls', 'mean', 'sum' or 'label'."
-            raise ConfigError(msg)
+        how = self._chosen(pooling, "cls", "mean", "sum", "label")
         depth = self._depth(layer)
         if how == "label" and (self.network.label is None or layer):
             msg = "pooling='label' needs weights with a classifier, and layer=0. Use 'cls'."
@@ -205,7 +202,8 @@ class ScbertModel(FamilyModel):
     def _fitting(self, batch_size: int) -> int:
         return self._cells(batch_size)
 
-    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+    def filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the network says of the ``hidden`` tokens."""
         assert batch.values is not None
         mask = self.config.n_values - 1
         masked = batch.with_(values=batch.values.masked_fill(hidden, mask))

@@ -149,10 +149,7 @@ class ScfoundationModel(FamilyModel):
         values, target, total_key
             What the data hold and the depth wished for; see :class:`ScfoundationTokenizer`.
         """
-        how = "all" if pooling == "auto" else pooling
-        if how not in ("all", "max", "mean"):
-            msg = f"pooling={pooling!r} is unknown. Use 'all', 'max' or 'mean'."
-            raise ConfigError(msg)
+        how = self._chosen(pooling, "all", "max", "mean")
         depth = self._depth(layer)
         tokenizer = self._tokenizer_for(adata, values, target, total_key)
         found = self._by_length(
@@ -246,7 +243,8 @@ class ScfoundationModel(FamilyModel):
     def _fitting(self, batch_size: int) -> int:
         return min(batch_size, _DECODED_CELLS)
 
-    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+    def filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the network says of the ``hidden`` tokens."""
         return self.network.masked_expression(batch, hidden)
 
     def attention(

@@ -157,10 +157,7 @@ class ScgptModel(FamilyModel):
         domain_key
             Column of ``obs`` with the number of the domain, for weights with a norm a domain.
         """
-        how = "cls" if pooling == "auto" else pooling
-        if how not in ("cls", "mean", "weighted"):
-            msg = f"pooling={pooling!r} is unknown. Use 'cls', 'mean' or 'weighted'."
-            raise ConfigError(msg)
+        how = self._chosen(pooling, "cls", "mean", "weighted")
         depth = self._depth(layer)
         values = self._by_length(
             adata,
@@ -233,7 +230,8 @@ class ScgptModel(FamilyModel):
         told = self.network.expression is not None and self.config.values == "continuous"
         return "values" if told and self.config.norm != "domain" else None
 
-    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+    def filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+        """Return what the network says of the ``hidden`` tokens."""
         assert batch.values is not None
         assert self.network.expression is not None
         masked = batch.with_(values=batch.values.masked_fill(hidden, _MASK_VALUE))

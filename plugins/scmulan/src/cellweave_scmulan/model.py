@@ -148,10 +148,10 @@ class ScmulanModel(FamilyModel):
         normalised
             Take ``X`` as it is: normalised to 10 000 and logged, as upstream wants it.
         """
-        how = "coarse" if pooling == "auto" else pooling
-        if how not in ("coarse", "task", "mean") or (how == "coarse" and layer):
-            msg = f"pooling={pooling!r} with layer={layer} is unknown. Use 'coarse' with layer=0, "
-            raise ConfigError(msg + "'task' or 'mean'.")
+        how = self._chosen(pooling, "coarse", "task", "mean")
+        if how == "coarse" and layer:
+            msg = f"pooling='coarse' goes with layer=0 alone, not {layer}. Use 'task' or 'mean'."
+            raise ConfigError(msg)
         depth = self._depth(layer)
 
         def pooled(batch: TokenBatch) -> torch.Tensor:

@@ -155,10 +155,7 @@ class TosicaModel(FamilyModel):
         normalised
             Take ``X`` as it is: normalised to 10 000 and log1p, as the authors' recipe does.
         """
-        how = "cls" if pooling == "auto" else pooling
-        if how not in ("cls", "mean"):
-            msg = f"pooling={pooling!r} is unknown. Use 'cls' or 'mean'."
-            raise ConfigError(msg)
+        how = self._chosen(pooling, "cls", "mean")
         depth = self._depth(layer)
 
         def pooled(batch: TokenBatch) -> torch.Tensor:

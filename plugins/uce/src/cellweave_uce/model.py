@@ -140,10 +140,10 @@ class UceModel(FamilyModel):
             ``"none"``: a cell's vector depends on the cell alone. ``"upstream"``: as published,
             batches in input order, padding seen, so that it depends on the batch.
         """
-        how = "cls" if pooling == "auto" else pooling
-        if how not in ("cls", "mean") or padding not in ("none", "upstream"):
-            msg = f"pooling={pooling!r}, padding={padding!r}: use 'cls' or 'mean', and 'none' or "
-            raise ConfigError(msg + "'upstream'.")
+        how = self._chosen(pooling, "cls", "mean")
+        if padding not in ("none", "upstream"):
+            msg = f"padding={padding!r} is unknown. Use 'none' or 'upstream'."
+            raise ConfigError(msg)
         depth = self._depth(layer)
         if padding == "upstream" and layer:
             msg = f"padding='upstream' goes with layer=0 alone, not {layer}. Drop one of the two."

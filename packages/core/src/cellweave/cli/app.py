@@ -24,7 +24,7 @@ from cellweave.cli import (
     commands_plugins,
 )
 from cellweave.cli.output import fail, note
-from cellweave.errors import CellweaveError, LicenceNotice
+from cellweave.errors import CellweaveError, DataNotice, LicenceNotice
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -51,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             # What mudata and its like say to programmers is no news to who runs a command.
             warnings.simplefilter("default" if debug else "ignore")
-            warnings.filterwarnings("always", category=LicenceNotice)
+            for notice in (DataNotice, LicenceNotice):
+                warnings.filterwarnings("always", category=notice)
             if not debug:
                 warnings.showwarning = _shown
             return _run(given)

@@ -21,6 +21,7 @@ from cellweave.records import Embedding, Provenance
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.checkpoints.embedding import by_length, embed_by_length, token_blocks
 from cellweave_nn.checkpoints.matching import KeyReport, fill
+from cellweave_nn.checkpoints.noticing import notice_logged_values
 from cellweave_nn.checkpoints.published import (
     PublishedFolder,
     is_published_folder,
@@ -68,7 +69,8 @@ class FamilyModel:
 
     A family sets ``family``, ``card`` and the three types, and gives ``_looks_published``,
     ``_read`` and ``embed``. What a user must know before published weights are read, e.g. that
-    their licence forbids some uses, stands in ``notice``.
+    their licence forbids some uses, stands in ``notice``; ``needs_counts`` is false where logged
+    values give the same tokens.
 
     Parameters
     ----------
@@ -83,6 +85,7 @@ class FamilyModel:
     family: ClassVar[str]
     card: ClassVar[Mapping[str, Any]]
     notice: ClassVar[str] = ""
+    needs_counts: ClassVar[bool] = True
     config_type: ClassVar[Any]
     network_type: ClassVar[Any]
     tokenizer_type: ClassVar[Any]
@@ -229,7 +232,7 @@ class FamilyModel:
 
         def fill(part: Tokens, hidden: np.ndarray) -> np.ndarray:
             chosen = torch.from_numpy(hidden).to(device)
-            return self._run(part, device, lambda batch: self._filled(batch, chosen))
+            return self._run(part, device, lambda batch: self.filled(batch, chosen))
 
         return reconstruct(
             adata, kind=kind, tokenizer=self.tokenizer, n_ids=self.config.n_ids, fill=fill,
@@ -241,7 +244,7 @@ class FamilyModel:
         """Return how many cells are filled in at a time; fewer where each takes much room."""
         return batch_size
 
-    def _filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
+    def filled(self, batch: TokenBatch, hidden: torch.Tensor) -> torch.Tensor:
         """Return what the network says of the ``hidden`` tokens: a value, or an id, each."""
         raise NotImplementedError
 
@@ -260,6 +263,16 @@ class FamilyModel:
         )
         write_published(folder, content)
 
+    @staticmethod
+    def _chosen(pooling: str, *ways: str) -> str:
+        """Return the way to pool; the first is the authors', which ``"auto"`` means."""
+        if pooling == "auto":
+            return ways[0]
+        if pooling not in ways:
+            msg = f"pooling={pooling!r} is unknown. Use one of {', '.join(map(repr, ways))}."
+            raise ConfigError(msg)
+        return pooling
+
     def _depth(self, layer: int) -> int:
         """Return how many blocks lie before the states that ``layer`` means."""
         depth: int = self.config.depth + layer
@@ -276,6 +289,8 @@ class FamilyModel:
         encode: Encode | None = None,
     ) -> np.ndarray:
         """Return one row a cell, in input order, cells of like length computed together."""
+        if self.needs_counts:
+            notice_logged_values(adata, encode or self.tokenizer.encode)
         return embed_by_length(
             adata,
             encode=encode or self.tokenizer.encode,
