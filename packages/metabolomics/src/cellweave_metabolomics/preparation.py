@@ -2,19 +2,32 @@
 
 With x the intensities of a cell or pixel, s is their sum ("tic"), the median of those above 0
 ("median") or their root mean square ("rms"); X = log(1 + scale · x / s).
+
+Intensities that were read lazily go through the same steps, block by block, and stay lazy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError
-from cellweave.preparing import Recipe, principal_components, raw_values, settings_from
+from cellweave.preparing import (
+    Recipe,
+    is_lazy,
+    map_rows,
+    principal_components,
+    raw_values,
+    rows_to_values,
+    scaled_components,
+    settings_from,
+    sum_over_blocks,
+)
 from cellweave_metabolomics.masses import masses_of, share_of_masses
 from cellweave_metabolomics.space import morans_i, pixel_neighbours, smoothed
 
@@ -79,13 +92,15 @@ def prepare(
 ) -> Prepared:
     """Return normalised log intensities in ``X`` and components in ``obsm["X_pca"]``."""
     chosen = settings_from(MetabolomicsSettings, settings, name="metab")
-    raw = raw_values(adata, modality="metab", integers=False)
+    raw = raw_values(adata, modality="metab", integers=False, lazily=True)
     if chosen.smooth and "spatial" not in adata.obsm:
         msg = f"smooth={chosen.smooth} needs coordinates in obsm['spatial']. Add them or set 0."
         raise DataError(msg)
     recipe = Recipe(
         modality="metab", distribution="cellweave-metabolomics", settings=chosen, seed=seed
     )
+    if is_lazy(raw):
+        recipe.libraries = (*recipe.libraries, "dask")
     prepared = adata.copy()
     prepared.layers["counts"] = raw
     if share_of_masses(adata.var) == 1:
@@ -122,23 +137,35 @@ def _row_medians(raw: sp.csr_matrix) -> np.ndarray:
     return medians
 
 
-def _normalized(raw: sp.csr_matrix, chosen: MetabolomicsSettings, recipe: Recipe) -> sp.csr_matrix:
-    factors = normalization_factors(raw, chosen.normalization)
+def _normalized(raw: Any, chosen: MetabolomicsSettings, recipe: Recipe) -> Any:
     scale = chosen.scale or _DEFAULT_SCALE[chosen.normalization]
-    per_row = np.divide(scale, factors, out=np.zeros_like(factors), where=factors > 0)
-    values = raw.astype(np.float64)
-    values.data *= np.repeat(per_row, np.diff(raw.indptr))
-    if chosen.log:
-        values.data = np.log1p(values.data)
-    empty = int((np.diff(raw.indptr) == 0).sum())
+    values = map_rows(
+        partial(_normalized_rows, kind=chosen.normalization, scale=scale, log=chosen.log), raw
+    )
     recipe.add(
         "normalize",
         normalization=chosen.normalization,
         scale=scale,
         log=chosen.log,
-        outcome={"empty_cells": empty},
+        outcome={"empty_cells": int((rows_to_values(_lengths, raw, width=1) == 0).sum())},
     )
+    return values
+
+
+def _normalized_rows(
+    raw: sp.csr_matrix, *, kind: Normalization, scale: float, log: bool
+) -> sp.csr_matrix:
+    factors = normalization_factors(raw, kind)
+    per_row = np.divide(scale, factors, out=np.zeros_like(factors), where=factors > 0)
+    values = raw.astype(np.float64)
+    values.data *= np.repeat(per_row, np.diff(raw.indptr))
+    if log:
+        values.data = np.log1p(values.data)
     return values.astype(np.float32)
+
+
+def _lengths(raw: sp.csr_matrix) -> np.ndarray:
+    return np.diff(raw.indptr)[:, None].astype(np.float64)
 
 
 def _graph(prepared: AnnData, chosen: MetabolomicsSettings) -> sp.csr_matrix | None:
@@ -151,13 +178,13 @@ def _add_features(
     prepared: AnnData, graph: sp.csr_matrix | None, chosen: MetabolomicsSettings, recipe: Recipe
 ) -> None:
     values = prepared.X
-    share = np.bincount(values.indices, minlength=prepared.n_vars) / max(prepared.n_obs, 1)
+    n, shape = max(prepared.n_obs, 1), (3, prepared.n_vars)
+    share, mean, square = sum_over_blocks(_sums_of_columns, values, shape=shape) / n
     if graph is not None:
         score = morans_i(values, graph)
         prepared.var["morans_i"] = score
     else:
-        mean = np.asarray(values.mean(axis=0)).ravel()
-        score = np.asarray(values.power(2).mean(axis=0)).ravel() - mean**2
+        score = square - mean**2
     allowed = (share >= chosen.min_share) & (share > 0)
     if not allowed.any():
         msg = (
@@ -173,6 +200,13 @@ def _add_features(
     recipe.add("features", by=by, outcome={"kept": int((picked & allowed).sum())})
 
 
+def _sums_of_columns(values: sp.csr_matrix) -> np.ndarray:
+    """Count the entries of each column, and sum them and their squares."""
+    exact, width = values.data.astype(np.float64), values.shape[1]
+    weights = (np.ones_like(exact), exact, exact**2)
+    return np.stack([np.bincount(values.indices, w, width) for w in weights])
+
+
 def _add_components(
     prepared: AnnData,
     graph: sp.csr_matrix | None,
@@ -181,15 +215,15 @@ def _add_components(
     recipe: Recipe,
 ) -> None:
     kept = prepared.var["highly_variable"].to_numpy(dtype=bool)
-    used = sp.csr_matrix(prepared.X[:, kept])
+    used = map_rows(lambda block: block[:, kept], prepared.X)
     if chosen.smooth and graph is not None:
         used = smoothed(used, graph)
-    values = used.toarray()
-    spread = values.std(axis=0, ddof=1, dtype=np.float64)
-    values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
-    values /= np.where(spread > 0, spread, 1).astype(np.float32)
-    np.clip(values, -chosen.clip, chosen.clip, out=values)
-    scores, loadings, share = principal_components(values, chosen.n_components, seed=seed)
+    if is_lazy(used):
+        found = scaled_components(used, chosen.n_components, clip=chosen.clip)
+    else:
+        values = _standardized(used.toarray(), chosen.clip)
+        found = principal_components(values, chosen.n_components, seed=seed)
+    scores, loadings, share = found
     prepared.obsm["X_pca"] = scores
     full = np.zeros((prepared.n_vars, loadings.shape[1]), dtype=np.float32)
     full[kept] = loadings
@@ -200,3 +234,12 @@ def _add_components(
         smooth=chosen.smooth,
         outcome={"variance_explained": round(float(share.sum()), 4)},
     )
+
+
+def _standardized(values: np.ndarray, clip: float) -> np.ndarray:
+    """Standardise and clip columns, in place."""
+    spread = values.std(axis=0, ddof=1, dtype=np.float64)
+    values -= values.mean(axis=0, dtype=np.float64).astype(np.float32)
+    values /= np.where(spread > 0, spread, 1).astype(np.float32)
+    np.clip(values, -clip, clip, out=values)
+    return values

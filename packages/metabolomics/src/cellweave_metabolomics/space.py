@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import DataError
+from cellweave.preparing import is_lazy, sum_over_blocks
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,8 +61,14 @@ def pixel_neighbours(adata: AnnData, *, n_neighbors: int = 8) -> sp.csr_matrix:
     return sp.csr_matrix(graph.maximum(graph.T))
 
 
-def morans_i(values: sp.csr_matrix, graph: sp.csr_matrix) -> np.ndarray:
-    """Return Moran's I of every column: ``n/W · Σ w_ij z_i z_j / Σ z_i²``; 0 for a constant one."""
+def morans_i(values: Any, graph: sp.csr_matrix) -> np.ndarray:
+    """Return Moran's I of every column: ``n/W · Σ w_ij z_i z_j / Σ z_i²``; 0 for a constant one.
+
+    ``values`` are CSR, or a Dask array of CSR blocks: then two blocks at a time are in memory, and
+    those are read together whose pixels neighbour each other.
+    """
+    if is_lazy(values):
+        return _morans_i_of_blocks(values, graph)
     n = values.shape[0]
     weight = float(graph.sum())
     result = np.zeros(values.shape[1])
@@ -74,11 +83,71 @@ def morans_i(values: sp.csr_matrix, graph: sp.csr_matrix) -> np.ndarray:
     return result
 
 
-def smoothed(values: sp.csr_matrix, graph: sp.csr_matrix) -> sp.csr_matrix:
-    """Return each pixel's mean with its neighbours."""
+def _morans_i_of_blocks(values: Any, graph: sp.csr_matrix) -> np.ndarray:
+    """Expand the products of centred values, so that zeros stay zeros.
+
+    With m the mean and d the degrees, ``Σ w z z = Σ w x x − 2 m Σ d x + m² W``.
+    """
+    n, width = values.shape
+    degree = np.asarray(graph.sum(axis=1), dtype=np.float64).ravel()
+
+    def sums(block: sp.csr_matrix, of_rows: np.ndarray) -> np.ndarray:
+        x = block.astype(np.float64)
+        weighted = x.T @ of_rows
+        plain, square = (np.asarray(m.sum(axis=0)).ravel() for m in (x, x.power(2)))
+        return np.stack([plain, square, weighted])
+
+    total, square, weighted = sum_over_blocks(sums, values, degree, shape=(3, width))
+    mean, weight = total / n, float(degree.sum())
+    cross = _products_of_neighbours(values, graph) - 2 * mean * weighted + mean**2 * weight
+    spread = np.maximum(square - n * mean**2, 0)
+    varies = spread > 1e-12 * np.maximum(square, 1e-300)
+    return np.divide(n * cross, weight * spread, out=np.zeros(width), where=varies)
+
+
+def _products_of_neighbours(values: Any, graph: sp.csr_matrix) -> np.ndarray:
+    """Return ``Σ w_ij x_i x_j`` of every column, pair by pair of blocks."""
+    edges = np.cumsum([0, *values.chunks[0]])
+    result = np.zeros(values.shape[1])
+    for a, rows in enumerate(pairwise(edges)):
+        mine = graph[slice(*rows)]
+        here = values.blocks[a].compute().astype(np.float64)
+        touched = np.unique(np.searchsorted(edges, mine.indices, side="right") - 1)
+        for b in touched[touched >= a]:
+            part = mine[:, edges[b] : edges[b + 1]].astype(np.float64)
+            there = here if a == b else values.blocks[int(b)].compute().astype(np.float64)
+            found = np.asarray(here.multiply(part @ there).sum(axis=0)).ravel()
+            result += found if a == b else 2 * found  # the graph is symmetric
+    return result
+
+
+def smoothed(values: Any, graph: sp.csr_matrix) -> Any:
+    """Return the mean of each pixel and its neighbours; blocks (Dask) give blocks."""
     with_self = (graph + sp.identity(graph.shape[0], format="csr", dtype=np.float32)).tocsr()
     degree = np.asarray(with_self.sum(axis=1)).ravel()
-    return sp.csr_matrix(sp.diags(1 / degree) @ with_self @ values).astype(np.float32)
+    means = sp.csr_matrix(sp.diags(1 / degree) @ with_self)
+    return _smoothed_blocks(values, means) if is_lazy(values) else _mean_of(means, values)
+
+
+def _mean_of(*parts: sp.csr_matrix) -> sp.csr_matrix:
+    """Add up products of weights and blocks, given in turn."""
+    total = sum(w @ x for w, x in zip(parts[::2], parts[1::2]))
+    return sp.csr_matrix(total).astype(np.float32)
+
+
+def _smoothed_blocks(values: Any, means: sp.csr_matrix) -> Any:
+    da: Any = import_module("dask.array")
+    delayed: Any = import_module("dask").delayed
+    edges, made = np.cumsum([0, *values.chunks[0]]), []
+    blocks: Any = values.to_delayed().ravel()
+    meta: Any = sp.csr_matrix(np.zeros((0, 0), dtype=np.float32))
+    for start, stop in pairwise(edges):
+        mine = means[start:stop]
+        touched = np.unique(np.searchsorted(edges, mine.indices, side="right") - 1)
+        parts = [p for b in touched for p in (mine[:, edges[b] : edges[b + 1]], blocks[int(b)])]
+        shape = (int(stop - start), values.shape[1])
+        made.append(da.from_delayed(delayed(_mean_of)(*parts), shape, np.float32, meta=meta))
+    return da.concatenate(made, axis=0)
 
 
 def _places(adata: AnnData) -> np.ndarray:

@@ -11,18 +11,31 @@ proteins. We fit all cells at once by a vectorised EM, where the reference fits 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cellweave.errors import DataError
-from cellweave.preparing import raw_values, standardized
+from cellweave.preparing import (
+    map_rows,
+    raw_values,
+    rows_to_values,
+    standardized,
+    sum_over_blocks,
+)
 from cellweave_protein.markers import is_isotype
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-__all__ = ["TwoGaussians", "background_means", "dsb", "model_based", "two_gaussians"]
+__all__ = [
+    "TwoGaussians",
+    "background_means",
+    "dsb",
+    "model_based",
+    "two_gaussians",
+    "without_technical_component",
+]
 
 _PSEUDOCOUNT = 10.0
 
@@ -67,16 +80,50 @@ def dsb(
 
 def model_based(values: np.ndarray, controls: np.ndarray) -> np.ndarray:
     """Regress each cell's technical component out of every protein; means are kept."""
+    technical = _technical(_noise_of_cells(values, controls))
+    mean = values.mean(axis=0)
+    return _without(values, technical, _slopes(technical @ (values - mean), technical))
+
+
+def without_technical_component(counts: Any, controls: np.ndarray) -> Any:
+    """Return :func:`model_based` of the logs of counts: CSR, or a Dask array of CSR blocks."""
+    n, width = counts.shape
+    noise = rows_to_values(
+        lambda b: _noise_of_cells(_logs(b), controls), counts, width=1 + int(controls.sum())
+    )
+    technical = _technical(noise)
+    mean = sum_over_blocks(lambda b: _logs(b).sum(axis=0)[None], counts, shape=(1, width)) / n
+
+    def slanted(block: Any, at: np.ndarray) -> np.ndarray:
+        return np.asarray(at @ (_logs(block) - mean))[None]
+
+    slopes = _slopes(sum_over_blocks(slanted, counts, technical, shape=(1, width))[0], technical)
+    return map_rows(lambda b, at: _without(_logs(b), at, slopes), counts, technical)
+
+
+def _logs(counts: Any) -> np.ndarray:
+    return np.log1p(counts.toarray().astype(np.float64))
+
+
+def _noise_of_cells(values: np.ndarray, controls: np.ndarray) -> np.ndarray:
+    """Return the background mean of each cell beside its isotype controls."""
     markers = values[:, ~controls] if (~controls).any() else values
-    noise = np.column_stack([background_means(markers), values[:, controls]])
+    return np.column_stack([background_means(markers), values[:, controls]])
+
+
+def _technical(noise: np.ndarray) -> np.ndarray:
     scaled = standardized(noise, axis=0)
     _, _, directions = np.linalg.svd(scaled, full_matrices=False)
     technical = scaled @ directions[0]
-    technical = technical - technical.mean()
+    return technical - technical.mean()
+
+
+def _slopes(slanted: np.ndarray, technical: np.ndarray) -> np.ndarray:
     weight = technical @ technical
-    if weight == 0:
-        return values.astype(np.float32)
-    slopes = technical @ (values - values.mean(axis=0)) / weight
+    return slanted / weight if weight > 0 else np.zeros_like(slanted)
+
+
+def _without(values: np.ndarray, technical: np.ndarray, slopes: np.ndarray) -> np.ndarray:
     return (values - np.outer(technical, slopes)).astype(np.float32)
 
 

@@ -4,19 +4,31 @@ With x the counts of a cell (or, ``axis="features"``, of a protein) over its n e
 
     clr(x)_j = log(1 + x_j) − mean_j log(1 + x_j)             ("cells", "features")
     clr(x)_j = log(1 + x_j / exp(Σ_j log(1 + x_j) / n))       ("seurat")
+
+Counts that were read lazily go through the same steps, block by block, and stay lazy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError
-from cellweave.preparing import Recipe, principal_components, raw_values, settings_from
+from cellweave.preparing import (
+    Recipe,
+    is_lazy,
+    map_rows,
+    principal_components,
+    raw_values,
+    rows_to_values,
+    settings_from,
+    sum_over_blocks,
+)
 from cellweave_protein.markers import is_hashtag, is_isotype, match_markers
 
 if TYPE_CHECKING:
@@ -61,14 +73,16 @@ def prepare(
 ) -> Prepared:
     """Return normalised values in ``X``, components in ``obsm["X_pca"]``, markers in ``var``."""
     chosen = settings_from(ProteinSettings, settings, name="prot")
-    counts = raw_values(adata, modality="prot")
+    counts = raw_values(adata, modality="prot", lazily=True)
     recipe = Recipe(modality="prot", distribution="cellweave-protein", settings=chosen, seed=seed)
+    if is_lazy(counts):
+        recipe.libraries = (*recipe.libraries, "dask")
     prepared = adata.copy()
     prepared.layers["counts"] = counts
     _add_markers(prepared, recipe)
     kept = _kept_features(prepared, chosen)
     prepared.X = _normalized(counts, prepared, chosen, kept)
-    empty = int((np.diff(counts.indptr) == 0).sum())
+    empty = int((rows_to_values(_lengths, counts, width=1) == 0).sum())
     recipe.add("normalize", normalization=chosen.normalization, outcome={"empty_cells": empty})
     _add_components(prepared, kept, chosen, seed, recipe)
     return recipe.close(prepared)
@@ -87,24 +101,43 @@ def clr(counts: Any, *, axis: Literal["cells", "features", "seurat"] = "cells") 
     return centred.astype(np.float32)
 
 
-def _normalized(
-    counts: sp.csr_matrix, prepared: AnnData, chosen: ProteinSettings, kept: np.ndarray
-) -> np.ndarray:
+def _normalized(counts: Any, prepared: AnnData, chosen: ProteinSettings, kept: np.ndarray) -> Any:
+    """Return dense normalised values; of counts that were read lazily, a Dask array of them."""
     if chosen.normalization == "dsb":
-        from cellweave_protein.background import model_based
+        from cellweave_protein.background import without_technical_component
 
         controls = prepared.var["is_isotype"].to_numpy(dtype=bool)
-        return model_based(np.log1p(counts.toarray().astype(np.float64)), controls)
+        return without_technical_component(counts, controls)
+    if chosen.normalization == "clr_features":
+        sums = sum_over_blocks(_log_sums, counts, shape=(1, counts.shape[1]))[0]
+        return map_rows(partial(_centred, centre=sums / max(counts.shape[0], 1)), counts)
+    seurat = chosen.normalization == "clr_seurat"
+    return map_rows(partial(_clr_of_cells, kept=kept, seurat=seurat), counts)
+
+
+def _clr_of_cells(counts: sp.csr_matrix, *, kept: np.ndarray, seurat: bool) -> np.ndarray:
+    """Centre each cell; its mean is that of its markers: controls and tags do not enter it."""
     values = counts.toarray()
-    axis: Any = chosen.normalization.removeprefix("clr_")
-    if axis == "features" or kept.all():
-        return clr(values, axis=axis)
-    # A cell's mean is that of its markers; controls and tags are centred with it, not into it.
+    if kept.all():
+        return clr(values, axis="seurat" if seurat else "cells")
     logs = np.log1p(values.astype(np.float64))
     mean = logs[:, kept].mean(axis=1, keepdims=True)
-    if axis == "seurat":
+    if seurat:
         return np.log1p(values / np.exp(mean)).astype(np.float32)
     return (logs - mean).astype(np.float32)
+
+
+def _log_sums(counts: sp.csr_matrix) -> np.ndarray:
+    logs = np.log1p(counts.data.astype(np.float64))
+    return np.bincount(counts.indices, logs, counts.shape[1])[None]
+
+
+def _centred(counts: sp.csr_matrix, *, centre: np.ndarray) -> np.ndarray:
+    return (np.log1p(counts.toarray().astype(np.float64)) - centre).astype(np.float32)
+
+
+def _lengths(counts: sp.csr_matrix) -> np.ndarray:
+    return np.diff(counts.indptr)[:, None].astype(np.float64)
 
 
 def _add_markers(prepared: AnnData, recipe: Recipe) -> None:
@@ -134,7 +167,8 @@ def _kept_features(prepared: AnnData, chosen: ProteinSettings) -> np.ndarray:
 def _add_components(
     prepared: AnnData, kept: np.ndarray, chosen: ProteinSettings, seed: int, recipe: Recipe
 ) -> None:
-    values = np.asarray(prepared.X)[:, kept]
+    values: Any = prepared.X
+    values = values[:, kept]
     scores, loadings, share = principal_components(values, chosen.n_components, seed=seed)
     prepared.obsm["X_pca"] = scores
     full = np.zeros((prepared.n_vars, loadings.shape[1]), dtype=np.float32)

@@ -72,18 +72,22 @@ def rows_to_values(
     return np.asarray(made.compute())
 
 
-def map_rows(function: Callable[..., sp.csr_matrix], matrix: Any, *rows: np.ndarray) -> Any:
-    """Return the CSR matrix, or Dask array, whose blocks are ``function`` of the given one's."""
+def map_rows(function: Callable[..., Any], matrix: Any, *rows: np.ndarray) -> Any:
+    """Return the matrix, or Dask array, whose blocks are ``function`` of the given one's.
+
+    Blocks that come back are CSR or dense, all of one kind.
+    """
     if not is_lazy(matrix):
         return function(matrix, *rows)
     empty = sp.csr_matrix((1, matrix.shape[1]), dtype=matrix.dtype)
     probe = function(empty, *(r[:1] for r in rows))
+    sparse = sp.issparse(probe)
     return matrix.map_blocks(
         _with_flat_rows(function),
         *_beside(matrix, rows),
         chunks=(matrix.chunks[0], (probe.shape[1],)),
         dtype=probe.dtype,
-        meta=sp.csr_matrix((0, 0), dtype=probe.dtype),
+        meta=sp.csr_matrix((0, 0), dtype=probe.dtype) if sparse else np.empty((0, 0), probe.dtype),
     )
 
 

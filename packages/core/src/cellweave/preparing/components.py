@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from cellweave.preparing.blocks import rows_to_values, sum_over_blocks
+from cellweave.preparing.blocks import is_lazy, rows_to_values, sum_over_blocks
 
 __all__ = [
     "principal_components",
@@ -44,7 +45,7 @@ def standardized(values: np.ndarray, *, axis: int, ddof: int = 1) -> np.ndarray:
 
 
 def principal_components(
-    values: np.ndarray, n_components: int, *, seed: int
+    values: Any, n_components: int, *, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return scores, loadings and the share of variance of each component.
 
@@ -54,13 +55,16 @@ def principal_components(
     Parameters
     ----------
     values
-        ``(n_cells, n_features)`` dense values; centred here.
+        ``(n_cells, n_features)`` dense values, or a Dask array of blocks of such rows, which is
+        decomposed exactly at any width; centred here.
     n_components
         Wanted number; fewer come back when the matrix has fewer.
     seed
         Start of the randomized solver.
     """
     n_components = min(n_components, *values.shape)
+    if is_lazy(values):
+        return _components_of_blocks(values, np.asarray, n_components)
     if values.shape[1] <= _EXACT_UP_TO:
         directions, share = _exact(values, n_components)
     else:
@@ -81,20 +85,29 @@ def scaled_components(
     What :func:`principal_components` gives for the same values in memory: three passes over the
     blocks (moments, means after clipping, covariance) and one for the scores; a block is dense.
     """
-    n, width = matrix.shape
-    n_components = min(n_components, n, width)
     mean, spread = _moments(matrix)
     scale = partial(_scaled, mean=mean, spread=spread, clip=clip)
-    centre = sum_over_blocks(lambda b: scale(b).sum(axis=0)[None], matrix, shape=(1, width))[0] / n
+    return _components_of_blocks(matrix, scale, min(n_components, *matrix.shape))
+
+
+def _components_of_blocks(
+    matrix: Any, dense: Callable[[Any], np.ndarray], n_components: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    n, width = matrix.shape
+
+    def total(block: Any) -> np.ndarray:
+        return dense(block).sum(axis=0, dtype=np.float64)[None]
+
+    centre = sum_over_blocks(total, matrix, shape=(1, width))[0] / n
 
     def gram(block: Any) -> np.ndarray:
-        centred = scale(block) - centre
+        centred = dense(block) - centre
         return np.asarray(centred.T @ centred)
 
     directions, share = _leading(sum_over_blocks(gram, matrix, shape=(width, width)), n_components)
     _, directions = signed_components(np.empty((0, len(directions))), directions)
     scores = rows_to_values(
-        lambda b: (scale(b) - centre) @ directions.T, matrix, width=n_components
+        lambda b: (dense(b) - centre) @ directions.T, matrix, width=n_components
     )
     return scores.astype(np.float32), directions.T.astype(np.float32), share
 
