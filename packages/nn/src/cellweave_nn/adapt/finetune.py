@@ -90,7 +90,9 @@ def finetune(
     base = trainable_model(checked.model)
     _check(checked, base)
     adata = read_cells_of(checked.data, checked.modality)
-    tokens, labels = with_context(base.tokenizer.encode(adata), adata, [checked.label])
+    tokens, labels = with_context(
+        base.tokenizer.encode(adata), adata, [checked.label], named="label"
+    )
     names = labels.get(checked.label, [])
     if len(names) < 2:
         msg = f"obs[{checked.label!r}] holds {len(names)} labels. Expected words, at least two."

@@ -140,7 +140,7 @@ def read_cells_of(data: list[Path] | Path, modality: str | None) -> AnnData:
 
 
 def with_context(
-    tokens: Tokens, adata: AnnData, keys: list[str]
+    tokens: Tokens, adata: AnnData, keys: list[str], *, named: str = "context"
 ) -> tuple[Tokens, dict[str, list[str]]]:
     """Add ``obs`` columns to the tokens: numbers as they are, words as codes (unknown is −1)."""
     import pandas as pd
@@ -149,7 +149,7 @@ def with_context(
     missing = [key for key in keys if key not in adata.obs]
     if missing:
         msg = f"obs has no column {', '.join(map(repr, missing))}; it has {list(adata.obs)}."
-        raise DataError(msg + " Name existing columns under `context`.")
+        raise DataError(msg + f" Name one that exists under `{named}`.")
     for key in keys:
         column = adata.obs[key]
         if pd.api.types.is_float_dtype(column):

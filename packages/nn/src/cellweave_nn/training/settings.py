@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,15 @@ class PretrainingSettings(TrainingSettings):
 
     cells_per_slot: int = Field(default=64, ge=1)
     learning_rate: float = Field(default=1e-3, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _warms_up(cls, given: Any) -> Any:
+        """Warm up for a twentieth of the steps unless told otherwise."""
+        if not isinstance(given, Mapping) or "warmup" in given:
+            return given
+        steps = given.get("steps", cls.model_fields["steps"].default)
+        return {**given, "warmup": steps // 20} if isinstance(steps, int) else given
 
 
 class ObjectiveConfig(ComponentConfig):
