@@ -46,6 +46,7 @@ def test_blocks_give_what_memory_gives(tmp_path, monkeypatch, kind, space):
     whole = MetabolomicsModality().prepare(raw, settings=settings).adata
     read = read_in_blocks(raw, tmp_path, monkeypatch)
     made = MetabolomicsModality().prepare(read, settings=settings).adata
+    assert MetabolomicsModality().quality(read).equals(MetabolomicsModality().quality(raw))
     assert abs(made.X.compute() - whole.X).max() < 1e-6
     assert made.var["highly_variable"].equals(whole.var["highly_variable"])
     if space != "none":

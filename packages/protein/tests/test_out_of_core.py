@@ -37,6 +37,7 @@ def test_blocks_give_what_memory_gives(raw, tmp_path, monkeypatch, normalization
     settings = {"normalization": normalization, "keep_controls": keep_controls, "n_components": 5}
     whole = ProteinModality().prepare(raw, settings=settings).adata
     made = ProteinModality().prepare(read, settings=settings).adata
+    assert ProteinModality().quality(read).equals(ProteinModality().quality(raw))
     assert np.abs(made.X.compute() - whole.X).max() < 1e-6
     assert np.allclose(made.obsm["X_pca"], whole.obsm["X_pca"], atol=1e-5)
     assert np.allclose(made.varm["PCs"], whole.varm["PCs"], atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from cellweave.linking import (
     regions_of,
     require_regions,
 )
-from cellweave.preparing import raw_values
+from cellweave.preparing import map_rows, raw_values
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +44,7 @@ def gene_activity(
     Parameters
     ----------
     atac
-        Peak counts; not changed.
+        Peak counts; not changed. Lazily read counts give a lazy ``X``.
     genes
         GTF, coordinate table, or data whose ``var`` has gene coordinates.
     anchor, window, scale, power, promoter_length
@@ -63,7 +64,7 @@ def gene_activity(
         scale=scale,
         power=power,
     )
-    counts = raw_values(atac, modality="atac")
+    counts = raw_values(atac, modality="atac", lazily=True)
     regions = regions_of(atac.var)
     require_regions(regions, what="the ATAC data")
     var, places = _genes_of(genes)
@@ -74,8 +75,12 @@ def gene_activity(
     if len(reached) == 0:
         msg = f"No gene has a peak within {window:,} bases. Check that the genomes are the same."
         raise DataError(msg)
-    values = (counts.astype(np.float64) @ weights[:, reached]).astype(np.float32)
-    return AnnDataClass(X=sp.csr_matrix(values), obs=atac.obs.copy(), var=var.iloc[reached].copy())
+    values = map_rows(partial(_added_up, weights=weights[:, reached]), counts)
+    return AnnDataClass(X=values, obs=atac.obs.copy(), var=var.iloc[reached].copy())
+
+
+def _added_up(counts: sp.csr_matrix, *, weights: sp.csr_matrix) -> sp.csr_matrix:
+    return sp.csr_matrix(counts.astype(np.float64) @ weights).astype(np.float32)
 
 
 def _genes_of(genes: str | Path | GeneTable | AnnData) -> tuple[pd.DataFrame, Regions]:

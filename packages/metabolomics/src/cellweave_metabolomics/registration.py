@@ -7,7 +7,7 @@ that a pixel has inside the spot, so a fine image is averaged and a coarse one i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy.sparse as sp
@@ -46,8 +46,8 @@ def register(
     spot_diameter: float,
     affine: np.ndarray | None = None,
     pixel_size: float = 1.0,
-    shape: Literal["circle", "square"] = "circle",
-    aggregate: Literal["mean", "sum"] = "mean",
+    shape: str = "circle",
+    aggregate: str = "mean",
     samples: int = 5,
 ) -> AnnData:
     """Return the metabolites of ``image`` on the spots: one row a spot, in the order of ``spots``.
@@ -66,7 +66,7 @@ def register(
     pixel_size
         Edge of a pixel in the unit of the image.
     shape
-        Of the spots.
+        Of the spots: ``"circle"`` or ``"square"``.
     aggregate
         ``"mean"`` over the covered area, or ``"sum"`` of intensity that falls into the spot.
     samples
@@ -81,6 +81,7 @@ def register(
     from anndata import AnnData as AnnDataClass
 
     _check(spot_diameter, pixel_size, samples)
+    _check_words(shape=(shape, ("circle", "square")), aggregate=(aggregate, ("mean", "sum")))
     transform = np.eye(2, 3) if affine is None else np.asarray(affine, dtype=np.float64)
     if transform.shape != (2, 3) or np.linalg.det(transform[:, :2]) == 0:
         msg = f"The affine map has shape {transform.shape}. Expected (2, 3) that can be inverted."
@@ -113,7 +114,7 @@ def overlap_areas(
     spot_diameter: float,
     *,
     pixel_size: float,
-    shape: Literal["circle", "square"],
+    shape: str,
     samples: int,
 ) -> sp.csr_matrix:
     """Return ``(n_spots, n_pixels)`` areas, in the unit of the spots, that each pair shares."""
@@ -141,6 +142,14 @@ def _check(spot_diameter: float, pixel_size: float, samples: int) -> None:
             f"Got spot_diameter={spot_diameter!r}, pixel_size={pixel_size!r}, samples={samples!r}. "
             "Expected lengths above 0 and 1 to 50 samples."
         )
+        raise ConfigError(msg)
+
+
+def _check_words(**given: tuple[str, tuple[str, ...]]) -> None:
+    pairs = given.items()
+    wrong = [f"{n}={w!r} (expected one of {known})" for n, (w, known) in pairs if w not in known]
+    if wrong:
+        msg = f"The image cannot be registered: {', '.join(wrong)}. Choose what is offered."
         raise ConfigError(msg)
 
 
