@@ -15,6 +15,7 @@ from cellweave_glue.fitted import FittedGlue, FittedModality, unit_rows
 from cellweave_glue.fitting import FitPlan, Run, histories, run_phases
 from cellweave_glue.graph import GuidanceGraph, build_graph
 from cellweave_glue.inputs import collect
+from cellweave_glue.quality import advice_on, lonely_shares
 from cellweave_glue.settings import TrainingSettings
 from cellweave_glue.training import Trainer
 
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from cellweave_glue.integrator import GlueIntegrator
 
 __all__ = ["fit_glue", "new_latents", "pair_ids", "settings_of", "vectors_of_all"]
-
-_UNSURE = 0.05
-_FEW_LINKS = 10
 
 
 def settings_of(integrator: GlueIntegrator) -> TrainingSettings:
@@ -81,7 +79,9 @@ def _fitted(
     quality = {f"consistency_{n}": value for n, value in consistency.items()}
     at = chosen_size(list(consistency), min(d.n_cells for d in data.values()))
     quality["consistency"] = consistency[at]
-    quality |= {"n_links": float(graph.n_links), "mixing": run.history["discriminator"][-1]}
+    mixing = run.history["discriminator"][-1]
+    quality |= {"n_links": float(graph.n_links), "mixing": mixing}
+    quality |= lonely_shares(directions, seed=integrator.seed)
     return FittedGlue(
         graph=graph,
         network=trainer.network.cpu().eval(),
@@ -99,37 +99,9 @@ def _fitted(
         labels=labels,
         history=histories(run),
         quality=quality,
-        advice=_advice((at, consistency[at]), graph, run, len(data)),
+        advice=advice_on(quality, graph, consistency=(at, consistency[at]), mixing=mixing),
         inputs={m: digest_of(d) for m, d in data.items()},
     )
-
-
-def _advice(
-    consistency: tuple[int, float], graph: GuidanceGraph, run: Run, n_modalities: int
-) -> tuple[str, ...]:
-    """Say what looks poor and what to try."""
-    out = []
-    if graph.n_links < _FEW_LINKS:
-        out.append(
-            f"Only {graph.n_links} links join the modelled features: the match rests on few "
-            "features. Add links (a marker table, a wider window) or more linked features."
-        )
-    size, value = consistency
-    if not value >= _UNSURE:
-        found = f"{value:.3f}" if np.isfinite(value) else "not computable"
-        out.append(
-            f"Linked features hardly vary together over {size} joint clusters (consistency "
-            f"{found}, reliable above {_UNSURE}). Check that links and organism fit the data, use "
-            "more highly variable genes, or compare with another integrator."
-        )
-    chance = float(np.log(n_modalities))
-    mixing = run.history["discriminator"][-1]
-    if mixing < 0.7 * chance:
-        out.append(
-            f"The discriminator still tells the modalities apart (loss {mixing:.2f}, mixed at "
-            f"{chance:.2f}). They may share few types; else raise lam_align or progress."
-        )
-    return tuple(out)
 
 
 def pair_ids(data: Mapping[str, ModalityInput]) -> dict[str, np.ndarray]:
