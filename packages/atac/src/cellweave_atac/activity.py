@@ -101,4 +101,10 @@ def _from_table(table: GeneTable) -> tuple[pd.DataFrame, Regions]:
     var = frame.set_index(names.rename(None))[["id", "chrom", "start", "end", "strand"]]
     var.columns = ["gene_id", "chrom", "chromStart", "chromEnd", "strand"]
     var = var.loc[~var.index.duplicated() & (var.index != "")]
+    if var.empty:
+        msg = (
+            f"{table.path!r} names none of its {len(frame)} genes. Expected a column 'symbol' or "
+            "'id' beside chrom, start and end. Rename the column with the names."
+        )
+        raise DataError(msg)
     return var, regions_of(var)

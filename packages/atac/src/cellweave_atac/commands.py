@@ -28,7 +28,7 @@ def _activity(
     output: Output,
     genes: Annotated[Path, typer.Option("--gtf", "--genes", help="GTF or gene coordinates.")],
     anchor: Annotated[
-        str, typer.Option("--anchor", help="combined, gene_body, promoter or tss.")
+        str, typer.Option("--anchor", help="combined, gene_body or promoter.")
     ] = "combined",
     window: Annotated[int, typer.Option("--window", help="Bases around a gene.")] = 10_000,
     scale: Annotated[float, typer.Option("--scale", help="Bases of the decay.")] = 1000.0,

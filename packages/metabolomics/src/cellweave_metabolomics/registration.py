@@ -156,6 +156,6 @@ def _check_words(**given: tuple[str, tuple[str, ...]]) -> None:
 def _places(adata: AnnData, what: str) -> np.ndarray:
     places = np.asarray(adata.obsm["spatial"], np.float64) if "spatial" in adata.obsm else None
     if places is None or places.ndim != 2 or places.shape[1] < 2 or not np.isfinite(places).all():
-        msg = f"The {what} have no finite (n, 2) coordinates in obsm['spatial']. Put them there."
+        msg = f"There are no finite (n, 2) coordinates in obsm['spatial'] of the {what}. Add them."
         raise DataError(msg)
     return places[:, :2]
