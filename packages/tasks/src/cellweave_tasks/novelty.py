@@ -2,7 +2,9 @@ r"""How far off a cell must lie to be called unknown: a limit a type, widened fo
 
 Conformal: the limit of type :math:`t` is the :math:`\lceil (n+1)(1-α) \rceil`-th smallest novelty
 of :math:`n` cells that were said to be :math:`t` by classifiers that saw neither them nor, where
-there are groups, any cell of their group. Types with few such cells share one limit.
+there are groups, any cell of their group. With fewer than 100 such cells a tail is not known: the
+limit is then the median of the type times what all types say of the tail, relative to their
+medians; with fewer than 10 the type shares the limit of all.
 
 Cells of another technology all lie further off: a shift that types do not explain adds its square
 to every squared distance. It is estimated from the cells to label, without their labels: the
@@ -21,6 +23,7 @@ import numpy as np
 __all__ = ["Limits", "conformal_limit"]
 
 _FEWEST_TO_CALIBRATE = 10
+_FEWEST_FOR_A_TAIL = 100
 _FEWEST_TO_SHIFT = 20
 
 
@@ -44,10 +47,15 @@ class Limits:
         """Calibrate on cells left out; ``said`` holds the codes of the types they were given."""
         shared = conformal_limit(novelty, rate)
         limits, middle = np.full(n_types, shared), np.full(n_types, np.nan)
-        for code in range(n_types):
+        sizes = np.bincount(said, minlength=n_types)
+        for code in np.flatnonzero(sizes >= _FEWEST_TO_CALIBRATE):
+            middle[code] = np.median(novelty[said == code])
+        known = np.isfinite(middle[said])
+        reach = conformal_limit(novelty[known] / middle[said[known]], rate)
+        for code in np.flatnonzero(np.isfinite(middle)):
             own = novelty[said == code]
-            if len(own) >= _FEWEST_TO_CALIBRATE:
-                limits[code], middle[code] = conformal_limit(own, rate), np.median(own)
+            is_enough = sizes[code] >= _FEWEST_FOR_A_TAIL
+            limits[code] = conformal_limit(own, rate) if is_enough else reach * middle[code]
         return cls(by_type=limits, middle=middle)
 
     @classmethod

@@ -1,7 +1,8 @@
 """Label regions and niches of a tissue from each cell and its neighbours.
 
 A cell is described by its own embedding, the means over its nearest neighbours at several ranges,
-and how dense its surroundings are. Baselines: the commonest label, the same classifier without
+and how dense its surroundings are. With several sections the mean of each is taken out of its cells
+first: patients differ in level. Baselines: the commonest label, the same classifier without
 the neighbourhood, and without the embedding (principal axes of ``X``, no neighbourhood). Cells of
 one section never neighbour those of another. A section in training and in the test is refused
 unless the split is by place (see :func:`cellweave_tasks.by_tiles`) and ``group_key`` is not given.
@@ -28,6 +29,9 @@ __all__ = ["SpatialTask", "neighbourhood_features", "places_of"]
 
 _KEY = "X_with_neighbourhood"
 _OWN = "X_alone"
+_SAME_PLACE = 0.05
+_SECTIONS = ("section", "section_id", "slide", "slide_id", "slice", "library_id", "sample",
+             "sample_id", "fov")  # fmt: skip
 
 
 class SpatialTask:
@@ -42,7 +46,8 @@ class SpatialTask:
     spatial_key
         ``obsm`` key of coordinates.
     section_key
-        ``obs`` column of sections; ``None`` for one section.
+        ``obs`` column of sections, whose cells neighbour each other alone; ``None`` takes
+        ``group_key``, and without one a usual name (``section``, ``sample``, ``library_id`` …).
     group_key
         ``obs`` column of sections or patients that must not be in training and in the test.
     ranges
@@ -81,6 +86,12 @@ class SpatialTask:
         self.section_key, self.group_key = section_key, group_key
         self.method, self.seed = method, seed
         self._fitted: tuple[AnnotationTask, AnnotationTask] | None = None
+        self._several = False
+
+    @property
+    def default_split(self) -> str:
+        """Say how cells are split when nobody does: whole groups, or else squares of tissue."""
+        return f"unseen:{self.group_key}=0.2" if self.group_key else "tiles:0.2"
 
     @property
     def name(self) -> str:
@@ -92,7 +103,8 @@ class SpatialTask:
 
         Cells without a label are neighbours of the others, and teach nothing else.
         """
-        described = self._labelled(self._described(adata))
+        self._several = len(set(self._sections(adata).tolist())) > 1
+        described = self._labelled(self._described(adata, several=self._several))
         self._fitted = (
             self._classifier(_KEY).fit(described),
             self._classifier(_OWN).fit(described),
@@ -102,7 +114,7 @@ class SpatialTask:
     def predict(self, adata: AnnData) -> Prediction:
         """Predict for every cell: region, probability, probabilities of all regions."""
         with_neighbours, _ = need_fit(self._fitted, "SpatialTask")
-        found = with_neighbours.predict(self._described(adata))
+        found = with_neighbours.predict(self._described(adata, several=self._several))
         return Prediction(
             names=found.names,
             values=found.values,
@@ -118,7 +130,7 @@ class SpatialTask:
         Cells without a label are neighbours of the others, and are not scored.
         """
         with_neighbours, alone = need_fit(self._fitted, "SpatialTask")
-        described = self._labelled(self._described(adata), kinds=1)
+        described = self._labelled(self._described(adata, several=self._several), kinds=1)
         names = {with_neighbours.name: self.name, alone.name: f"{self.method} without neighbours"}
         items: list[Score] = []
         for task in (with_neighbours, alone):
@@ -136,13 +148,18 @@ class SpatialTask:
             summary={"headline": text, **gap.to_dict()},
         )
 
-    def _described(self, adata: AnnData) -> AnnData:
-        """Return a light copy that holds both descriptions of each cell."""
-        own = as_dense(features_of(adata, self.use_rep))
-        sections = (
-            column_of(adata, self.section_key) if self.section_key else np.full(adata.n_obs, "")
-        )
+    def _sections(self, adata: AnnData) -> np.ndarray:
         places = places_of(adata, self.spatial_key)
+        return sections_of(adata, self.section_key or self.group_key, places)
+
+    def _described(self, adata: AnnData, *, several: bool) -> AnnData:
+        """Return a light copy with both descriptions of each cell.
+
+        Where training had ``several`` sections, each section stands without its mean.
+        """
+        own = as_dense(features_of(adata, self.use_rep))
+        places, sections = places_of(adata, self.spatial_key), self._sections(adata)
+        own = _centred(own, sections) if several else own
         around = neighbourhood_features(own, places, sections, self.ranges)
         light = adata.copy()
         light.obsm.clear()
@@ -188,7 +205,8 @@ def neighbourhood_features(
         at, away = nearest(places[rows], k=most, exclude_self=True)
         values = own[rows]
         for block, wanted in enumerate(ranges):
-            k = min(wanted, most)
+            # What is further than a twentieth of a section is no longer around the cell.
+            k = min(wanted, most, max(min(ranges), len(rows) // 20))
             total = np.zeros_like(values)
             for step in range(k):
                 total += values[at[:, step]]
@@ -199,6 +217,33 @@ def neighbourhood_features(
                 [total / k, np.log(np.maximum(reach / middle, 1e-3))[:, None]]
             )
     return out
+
+
+def sections_of(adata: AnnData, key: str | None, places: np.ndarray) -> np.ndarray:
+    """Return the section of each cell: of a column, or all one where no two share a place."""
+    if key is None:
+        key = next((k for k in _SECTIONS if k in adata.obs and adata.obs[k].nunique() > 1), None)
+    if key is not None:
+        return column_of(adata, key)
+    n_same = len(places) - len(np.unique(places, axis=0))
+    if n_same > _SAME_PLACE * len(places):
+        msg = (
+            f"{n_same} of {len(places)} cells stand at the place of another: these are several "
+            f"sections. Name the column that tells them apart by `section_key`; obs has: "
+            f"{one_of(map(str, adata.obs))}."
+        )
+        raise DataError(msg)
+    return np.full(adata.n_obs, "")
+
+
+def _centred(own: np.ndarray, sections: np.ndarray) -> np.ndarray:
+    """Take the mean of each section out: sections and patients differ in level first of all."""
+    _, codes = np.unique(sections, return_inverse=True)
+    counts = np.bincount(codes)
+    means = np.zeros((len(counts), own.shape[1]))
+    np.add.at(means, codes, own)
+    means /= counts[:, None]
+    return np.asarray(own - means[codes], dtype=np.float32)
 
 
 def places_of(adata: AnnData, key: str) -> np.ndarray:
