@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from cellweave.data.backed import backed_cells, can_be_backed
-from cellweave.errors import UnreadableFileError
+from cellweave.errors import ConfigError, UnreadableFileError
 from cellweave.records import Embedding, Provenance
 from cellweave.verbs.embed_file import embed_file
 
@@ -64,6 +64,13 @@ def test_a_file_is_embedded_into_a_copy_without_being_read_whole(path, tmp_path)
     embed_file(f"rna={out}", model, out, key_added="X_sums", batch_size=50)
     assert model.seen == ["_CSRDataset"]
     np.testing.assert_allclose(anndata.read_h5ad(out).obsm["X_sums"], expected)
+
+
+def test_a_name_that_cannot_be_written_is_refused_before_work(path, tmp_path):
+    model = SumModel()
+    with pytest.raises(ConfigError, match=r"Cannot write cells to 'out\.csv'"):
+        embed_file(path, model, tmp_path / "out.csv", key_added="X_sums")
+    assert not hasattr(model, "seen")
 
 
 def test_dense_files_are_read_whole(path, tmp_path):

@@ -82,7 +82,7 @@ def _scores(name: str, found: Any) -> list[Score]:
                 Score(
                     metric=metric, value=value, method=method, group=f"masked:{name}",
                     higher_is_better=not lower, best=0.0 if lower else 1.0,
-                    note="" if value is not None else "the guess is the same everywhere",
+                    note="" if value is not None else "guesses or hidden values are all the same",
                 )
             )  # fmt: skip
     return items
@@ -116,7 +116,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
 
@@ -126,7 +126,7 @@ def masked_sentence(done: MaskedGenes) -> str:
     metric = "masked_r2" if done.found.kind == "values" else "masked_accuracy"
     value = {s.method: s.value for s in done.scores if s.metric == metric and s.value is not None}
     if done.model not in value:
-        return f"{done.model} says the same of every hidden gene."
+        return f"Nothing can be told of {done.model}'s guesses: all hidden values are the same."
     rivals = [m for m in value if m != done.model]
     best = max(rivals, key=lambda m: value[m])
     verb = "beats" if value[done.model] > value[best] else "does NOT beat"

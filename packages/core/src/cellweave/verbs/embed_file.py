@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cellweave.data.backed import backed_cells, can_be_backed
-from cellweave.errors import DataError, one_of
+from cellweave.errors import ConfigError, DataError, one_of
 from cellweave.storage import atomic_file
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from cellweave.records import Embedding
 
 __all__ = ["embed_file"]
+
+_FORMATS = (".h5ad", ".zarr")
 
 
 def embed_file(
@@ -47,6 +49,9 @@ def embed_file(
         For the model.
     """
     path, output = _plain_path(data), Path(output)
+    if output.suffix.lower() not in _FORMATS:
+        msg = f"Cannot write cells to {output.name!r}. Give a name that ends in .h5ad or .zarr."
+        raise ConfigError(msg)
     if output.suffix.lower() == ".h5ad" and can_be_backed(path):
         with backed_cells(path) as adata:
             found = model.embed(adata, batch_size=batch_size, device=device)

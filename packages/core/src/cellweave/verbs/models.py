@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cellweave.errors import UnreadableFileError, one_of
 from cellweave.plugins import get_plugin_manager
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from cellweave.records import Embedding
 
 __all__ = ["embed", "load"]
+
+_MOST_LOOKED_INTO = 100
 
 
 def load(
@@ -52,19 +55,31 @@ def load(
     if family is not None:
         chosen: Model = registry[family].load().load(path)
         return chosen
+    families: dict[str, Any] = {}
     for name in registry:
         component = registry[name]
         if not component.missing_modules():
-            candidate = component.load()
-            if candidate.recognises(path):
-                model: Model = candidate.load(path)
+            families[name] = component.load()
+            if families[name].recognises(path):
+                model: Model = families[name].load(path)
                 return model
     found = one_of(p.name for p in path.iterdir()) if path.is_dir() else path.name
     msg = (
-        f"No installed model family recognises {str(path)!r}, which holds: {found}. "
-        f"Installed families: {one_of(registry)}. See `cellweave models` for what each needs."
+        f"No installed model family recognises {str(path)!r}, which holds: {found}."
+        f"{_inside(path, families)} Installed families: {one_of(registry)}. See `cellweave models` "
+        "for what each needs."
     )
     raise UnreadableFileError(msg)
+
+
+def _inside(path: Path, families: Mapping[str, Any]) -> str:
+    """Name a folder one level below that a family does recognise: the usual slip."""
+    below = sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    for folder in below[:_MOST_LOOKED_INTO]:
+        for name, family in families.items():
+            if family.recognises(folder):
+                return f" {str(folder)!r} looks like {name}: give that."
+    return ""
 
 
 def _local(path: str | Path, *, revision: str | None, offline: bool) -> Path:

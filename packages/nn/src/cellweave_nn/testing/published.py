@@ -6,6 +6,7 @@ command line is asked as a user would. What a family alone has stays in its own 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,6 +144,17 @@ class PublishedFilesSuite:
         with pytest.raises(DataError, match=r"None of .*odd0") as caught:
             model.embed(strange)
         assert str(model.tokenizer.table.features[0]) in str(caught.value)
+
+    def test_the_folder_above_is_told_apart(self, path: Path, tmp_path: Path) -> None:
+        """Who gives the folder around a model is told which folder to give."""
+        folder = path if path.is_dir() else path.parent
+        above = tmp_path / "downloads"
+        above.mkdir()
+        shutil.copytree(folder, above / "inner")
+        if self.model.recognises(above) or not self.model.recognises(above / "inner"):
+            pytest.skip("the family looks into folders by itself, or wants a file")
+        with pytest.raises(UnreadableFileError, match=r"inner' looks like .*: give that"):
+            cellweave.load(above)
 
     def test_logged_values_in_place_of_counts_are_noticed(self, path: Path) -> None:
         """A model of counts warns when values look normalised and logged, and not otherwise."""
