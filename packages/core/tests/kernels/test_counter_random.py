@@ -34,3 +34,8 @@ def test_short_draws_are_even_and_independent_of_neighbouring_keys_and_counters(
     for left, right in ((centred[:, 1:], centred[:, :-1]), (centred[1:], centred[:-1])):
         correlation = (left * right).mean() * 12
         assert abs(correlation) < 5 / np.sqrt(left.size)
+
+
+def test_no_cells_have_no_keys():
+    for names in (np.array([], dtype=str), np.array([], dtype="U7"), np.array([], dtype=object)):
+        assert len(cell_keys(names, seed=0, purpose="t")) == 0

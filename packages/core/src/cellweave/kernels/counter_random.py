@@ -40,7 +40,7 @@ def cell_keys(names: np.ndarray, *, seed: int, purpose: str) -> np.ndarray:
     """
     text = np.ascontiguousarray(np.asarray(names, dtype=str))
     base = seed_key(seed, purpose)
-    if text.dtype.itemsize == 0:
+    if text.dtype.itemsize == 0 or len(text) == 0:
         return np.full(len(text), base, dtype=np.uint64)
     characters = text.view(np.uint32).reshape(len(text), -1)
     return _hash_rows(characters, base)
