@@ -41,6 +41,7 @@ from cellweave_tasks import (
 )
 
 SEEDS = (0, 1, 2)
+SCREEN_METHODS = ("graph", "probe", "linear", "generator")  # the last needs cellweave-scgpt
 
 
 class Table:
@@ -138,7 +139,7 @@ def screen(data: Path) -> Table:
     for seed in SEEDS:
         cells = simulate_screen(seed=seed)
         split = unseen_perturbations(cells, seed=seed)
-        for method in ("graph", "probe", "linear"):
+        for method in SCREEN_METHODS:
             task = PerturbationTask(method=method, seed=seed).fit(cells[split.train])
             scores = task.evaluate(cells[split.test])
             table.add("screen", scores, metrics, seed)

@@ -78,7 +78,11 @@ def column_of(adata: AnnData, key: str) -> np.ndarray:
 
 def labels_of(adata: AnnData, key: str, *, kinds: int = 2) -> np.ndarray:
     """Return labels, refusing data in which any is missing or fewer than ``kinds`` differ."""
-    labels = column_of(adata, key)
+    try:
+        labels = column_of(adata, key)
+    except DataError as error:
+        msg = f"{error} Name the column of labels, on the command line by --set label_key=NAME."
+        raise DataError(msg) from None
     n_missing = int((labels == "").sum())
     found = set(labels.tolist()) - {""}
     if n_missing or len(found) < kinds:

@@ -29,7 +29,7 @@ __all__ = ["SpatialTask", "neighbourhood_features", "places_of"]
 
 _KEY = "X_with_neighbourhood"
 _OWN = "X_alone"
-_SAME_PLACE = 0.05
+_SAME_PLACE = 0.3  # of two sections on one grid half do; of cells segmented in one, few
 _SECTIONS = ("section", "section_id", "slide", "slide_id", "slice", "library_id", "sample",
              "sample_id", "fov")  # fmt: skip
 
