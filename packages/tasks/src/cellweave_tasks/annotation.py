@@ -18,7 +18,7 @@ import numpy as np
 import scipy.sparse as sp
 from sklearn.decomposition import TruncatedSVD
 
-from cellweave.errors import ConfigError, DataError
+from cellweave.errors import ConfigError
 from cellweave.records import Prediction, Provenance, Score, Scores
 from cellweave_tasks.annotation_scoring import Said, Trained, said_of, scores_of
 from cellweave_tasks.classifiers import Blend, make_classifier
@@ -27,6 +27,7 @@ from cellweave_tasks.features import (
     aligned,
     as_dense,
     column_of,
+    embedded,
     features_of,
     fingerprints,
     labels_of,
@@ -305,14 +306,7 @@ class AnnotationTask:
     def _checked(self, adata: AnnData, fitted: _Fitted) -> np.ndarray:
         if self.use_rep is None:
             return as_dense(aligned(adata, fitted.var_names)[:, fitted.columns])
-        features = as_dense(features_of(adata, self.use_rep))
-        if features.shape[1] != fitted.width:
-            msg = (
-                f"`obsm[{self.use_rep!r}]` has {features.shape[1]} columns, training had "
-                f"{fitted.width}. Embed both with the same model or basis."
-            )
-            raise DataError(msg)
-        return features
+        return embedded(adata, self.use_rep, fitted.width)
 
     def _seen(
         self, adata: AnnData, fitted: _Fitted, features: np.ndarray | None = None

@@ -21,6 +21,7 @@ from cellweave_tasks.features import (
     aligned,
     as_dense,
     column_of,
+    embedded,
     features_of,
     fingerprints,
     most_variable,
@@ -209,14 +210,7 @@ class CrossModalityTask:
     def _features(self, adata: AnnData, fitted: _Fitted) -> np.ndarray:
         if self.use_rep is None:
             return as_dense(aligned(adata, fitted.var_names)[:, fitted.chosen])
-        features = as_dense(features_of(adata, self.use_rep))
-        if features.shape[1] != fitted.width:
-            msg = (
-                f"`obsm[{self.use_rep!r}]` has {features.shape[1]} columns, training had "
-                f"{fitted.width}. Embed both with the same model or basis."
-            )
-            raise DataError(msg)
-        return features
+        return embedded(adata, self.use_rep, fitted.width)
 
     def _provenance(self) -> Provenance:
         return provenance_of("tasks.cross_modality", self._parameters, self.seed)

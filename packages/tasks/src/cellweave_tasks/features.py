@@ -19,6 +19,7 @@ __all__ = [
     "as_dense",
     "column_of",
     "counts_of",
+    "embedded",
     "features_of",
     "fingerprints",
     "labels_of",
@@ -42,6 +43,18 @@ def features_of(adata: AnnData, use_rep: str | None) -> np.ndarray | sp.csr_matr
         raise DataError(msg)
     place = "X" if use_rep is None else f"obsm[{use_rep!r}]"
     return _checked(values, place)
+
+
+def embedded(adata: AnnData, use_rep: str, width: int) -> np.ndarray:
+    """Return ``obsm[use_rep]``, refusing another width than that of training."""
+    features = as_dense(features_of(adata, use_rep))
+    if features.shape[1] != width:
+        msg = (
+            f"`obsm[{use_rep!r}]` has {features.shape[1]} columns, training had {width}. Embed "
+            "both with the same model or basis."
+        )
+        raise DataError(msg)
+    return features
 
 
 def counts_of(adata: AnnData, layer: str) -> sp.csr_matrix:

@@ -24,6 +24,7 @@ from cellweave_tasks.features import (
     aligned,
     as_dense,
     column_of,
+    embedded,
     features_of,
     fingerprints,
     labels_of,
@@ -229,14 +230,7 @@ class NeighbourhoodTask:
     def _features(self, adata: AnnData, fitted: _Fitted) -> np.ndarray:
         if self.use_rep is None:
             return as_dense(aligned(adata, fitted.names)).astype(np.float64)
-        features = as_dense(features_of(adata, self.use_rep)).astype(np.float64)
-        if features.shape[1] != fitted.width:
-            msg = (
-                f"`obsm[{self.use_rep!r}]` has {features.shape[1]} columns, training had "
-                f"{fitted.width}. Embed both with the same model or basis."
-            )
-            raise DataError(msg)
-        return features
+        return embedded(adata, self.use_rep, fitted.width).astype(np.float64)
 
     def _provenance(self) -> Provenance:
         return provenance_of("tasks.neighbourhood", self._parameters, self.seed)
