@@ -47,7 +47,7 @@ def test_a_name_that_is_given_counts_alone():
 def test_the_column_is_found_by_what_it_names():
     screen = cells(["KLF1", "NT", "AHR"], column="perturbation")
     screen.obs["gene"] = ["x", "y", "z"]  # a usual name, and no control in it
-    screen.obs["treatment"] = "none"
+    screen.obs["treatment"] = "much"
     assert named_conditions(screen, None, None).column == "perturbation"
     with pytest.raises(
         DataError, match=r"no column of perturbations.*It has: depth.*condition_key"

@@ -32,7 +32,7 @@ _COLUMNS = (
 _CONTROL = re.compile(
     r"(?!wt\d)(ctrl|ctl|controls?|nt|ntc|sgnt|neg|negative|non[-_ .]?target(ing|ed)?|unperturbed|"
     r"untreated|unstimulated|vehicle|dmso|pbs|mock|scrambled?|safe[-_ ]?target(ing)?|"
-    r"safe[-_ ]?harbou?r|aavs1|rosa26|intergenic|wt|wild[-_ ]?type|none)"
+    r"safe[-_ ]?harbou?r|aavs1|rosa26|intergenic|wt|wild[-_ ]?type)"
     r"([-_ .]?(ctrl|control|cell|sgrna|grna|guide|sg|g)?s?[-_ .]?\d*)?"
 )
 _GUIDE = re.compile(r"(?:sg)?(?P<gene>.+?)[-_.](?:sg|g|guide|grna|sgrna)?\d+")
