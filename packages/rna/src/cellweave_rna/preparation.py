@@ -299,6 +299,12 @@ def _refuse_empty(adata: AnnData, n_cells: int, n_genes: int) -> None:
             f"{n_genes} genes. Lower min_genes, min_counts, min_cells or raise max_mito_percent."
         )
         raise DataError(msg)
+    if min(adata.shape) < 2:
+        msg = (
+            f"'rna' holds {adata.n_obs} cells and {adata.n_vars} genes, which have no principal "
+            "component. Give two cells and two genes, or more."
+        )
+        raise DataError(msg)
     empty = rows_to_values(_lengths, adata.X, width=1).ravel() == 0
     if empty.any():
         first = adata.obs_names[int(np.flatnonzero(empty)[0])]
