@@ -100,7 +100,7 @@ def test_data_and_output_are_enough(tmp_path, some_cells):
     adata.write_h5ad(cells)
     training = {"steps": 5, "device": "cpu"}
     config = PretrainConfig(data=cells, output=tmp_path / "run", training=training)
-    assert (config.training.cells_per_slot, config.training.learning_rate) == (64, 1e-3)
+    assert (config.training.cells_per_slot, config.training.learning_rate) == (64, 3e-4)
     warmups = [PretrainConfig(data=cells, output=cells, training=t).training.warmup
                for t in ({}, {"steps": 60}, {"steps": 60, "warmup": 7})]  # fmt: skip
     assert warmups == [50, 3, 7]

@@ -65,7 +65,7 @@ class PretrainingSettings(TrainingSettings):
     """How to pretrain: as for any training, with what was best for cells of several data sets."""
 
     cells_per_slot: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
 
     @model_validator(mode="before")
     @classmethod
