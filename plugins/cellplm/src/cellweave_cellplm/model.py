@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -16,7 +15,7 @@ from cellweave_cellplm.checkpoint import looks_published, read_cellplm
 from cellweave_cellplm.config import CellplmConfig
 from cellweave_cellplm.network import CellplmNetwork
 from cellweave_cellplm.tokenizer import CellplmTokenizer
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -52,16 +51,10 @@ class CellplmModel(FamilyModel):
     config_type = CellplmConfig
     network_type = CellplmNetwork
     tokenizer_type = CellplmTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_cellplm)
     config: CellplmConfig
     network: CellplmNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_cellplm(path, **companions)
 
     @classmethod
     def untrained(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from cellweave_geneformer.checkpoint import looks_published, read_geneformer
 from cellweave_geneformer.config import GeneformerConfig
 from cellweave_geneformer.network import GeneformerNetwork
 from cellweave_geneformer.tokenizer import GeneformerTokenizer
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +53,8 @@ class GeneformerModel(FamilyModel):
     config_type = GeneformerConfig
     network_type = GeneformerNetwork
     tokenizer_type = GeneformerTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_geneformer)
     config: GeneformerConfig
     network: GeneformerNetwork
 
@@ -61,14 +62,6 @@ class GeneformerModel(FamilyModel):
     def facts(self) -> dict[str, Any]:
         """Say what was read."""
         return {"version": self.tokenizer.version, **super().facts}
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_geneformer(path, **companions)
 
     @classmethod
     def untrained(

@@ -16,7 +16,12 @@ from torch import nn
 from cellweave_geneformer.config import GeneformerConfig
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.encoders.running import sequences_of
-from cellweave_nn.layers.block import TransformerBlock, first_states
+from cellweave_nn.layers.block import (
+    TransformerBlock,
+    attention_of_blocks,
+    first_states,
+    run_blocks,
+)
 from cellweave_nn.layers.feedforward import activation
 from cellweave_nn.layers.layout import packed_layout
 from cellweave_nn.layers.ragged import first_of_cell
@@ -72,11 +77,9 @@ class GeneformerNetwork(nn.Module):
 
     def forward(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
         """Return the states after ``depth`` blocks (all when not given), ``(T, D)``."""
-        x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        for block in list(self.blocks)[: self.config.depth if depth is None else depth]:
-            x = block(x, layout)
-        return x
+        n = self.config.depth if depth is None else depth
+        return run_blocks(list(self.blocks)[:n], self.embedded(batch), layout)
 
     def first(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
         """Return the first row of each cell after ``depth`` blocks, ``(N, D)``, and no other."""
@@ -88,12 +91,7 @@ class GeneformerNetwork(nn.Module):
         """Return the softmax weights of every block and cell, ``(H, length, length)``."""
         sequences = sequences_of(self.embedded(batch), batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        x, found = sequences.rows, []
-        for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
-            found.append(block.attention_weights(x, layout))
-            x = block(x, layout)
-        return found
+        return attention_of_blocks(self.blocks, sequences.rows, layout)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the scores of every token at every place."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -15,7 +14,7 @@ from cellweave_genemamba.checkpoint import looks_published, read_genemamba
 from cellweave_genemamba.config import Fuse, GenemambaConfig
 from cellweave_genemamba.network import GenemambaNetwork
 from cellweave_genemamba.tokenizer import GenemambaTokenizer
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -58,16 +57,10 @@ class GenemambaModel(FamilyModel):
     config_type = GenemambaConfig
     network_type = GenemambaNetwork
     tokenizer_type = GenemambaTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_genemamba)
     config: GenemambaConfig
     network: GenemambaNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_genemamba(path, **companions)  # type: ignore[arg-type]
 
     @classmethod
     def untrained(

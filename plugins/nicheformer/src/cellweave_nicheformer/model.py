@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -14,7 +13,7 @@ from cellweave_nicheformer.checkpoint import looks_published, read_nicheformer
 from cellweave_nicheformer.config import NicheformerConfig
 from cellweave_nicheformer.network import NicheformerNetwork
 from cellweave_nicheformer.tokenizer import NicheformerTokenizer
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +56,8 @@ class NicheformerModel(FamilyModel):
     config_type = NicheformerConfig
     network_type = NicheformerNetwork
     tokenizer_type = NicheformerTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_nicheformer)
     config: NicheformerConfig
     network: NicheformerNetwork
 
@@ -71,14 +72,6 @@ class NicheformerModel(FamilyModel):
             "modality": "dissociated",
             "technology": technology,
         }
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_nicheformer(path, **companions)
 
     @classmethod
     def untrained(

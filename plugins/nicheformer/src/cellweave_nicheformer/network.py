@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from cellweave_nicheformer.config import NicheformerConfig
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.layers.attention import SelfAttention
-from cellweave_nn.layers.block import TransformerBlock
+from cellweave_nn.layers.block import TransformerBlock, attention_of_blocks, run_blocks
 from cellweave_nn.layers.feedforward import FeedForward
 from cellweave_nn.layers.kernels import FullAttention
 from cellweave_nn.layers.layout import Layout, Padded, packed_layout
@@ -86,11 +86,9 @@ class NicheformerNetwork(nn.Module):
 
     def forward(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
         """Return the states after ``depth`` blocks (all when not given), ``(T, D)``."""
-        x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        for block in list(self.blocks)[: self.config.depth if depth is None else depth]:
-            x = block(x, layout)
-        return x
+        n = self.config.depth if depth is None else depth
+        return run_blocks(list(self.blocks)[:n], self.embedded(batch), layout)
 
     def padded(self, batch: TokenBatch, depths: Sequence[int]) -> list[torch.Tensor]:
         """Return the states after each of ``depths`` blocks, ``(N, n_places, D)``, padding real."""
@@ -111,12 +109,7 @@ class NicheformerNetwork(nn.Module):
         """Return the softmax weights of every block and cell, ``(H, length, length)``."""
         x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        found = []
-        for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
-            found.append(block.attention_weights(x, layout))
-            x = block(x, layout)
-        return found
+        return attention_of_blocks(self.blocks, x, layout)
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return the scores of every token at every place."""

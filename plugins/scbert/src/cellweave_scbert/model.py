@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from cellweave.errors import ConfigError
 from cellweave.records import Embedding, Tokens
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 from cellweave_scbert.checkpoint import looks_published, read_scbert
 from cellweave_scbert.config import ScbertConfig
 from cellweave_scbert.network import ScbertNetwork
@@ -58,16 +57,10 @@ class ScbertModel(FamilyModel):
     config_type = ScbertConfig
     network_type = ScbertNetwork
     tokenizer_type = ScbertTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_scbert)
     config: ScbertConfig
     network: ScbertNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_scbert(path, **companions)
 
     @classmethod
     def untrained(

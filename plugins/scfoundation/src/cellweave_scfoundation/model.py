@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from cellweave.errors import ConfigError, DataError, closest
 from cellweave.records import Embedding, Tokens
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 from cellweave_scfoundation.checkpoint import LICENCE, looks_published, read_scfoundation
 from cellweave_scfoundation.config import ScfoundationConfig
 from cellweave_scfoundation.network import ScfoundationNetwork
@@ -65,16 +64,10 @@ class ScfoundationModel(FamilyModel):
     config_type = ScfoundationConfig
     network_type = ScfoundationNetwork
     tokenizer_type = ScfoundationTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_scfoundation)
     config: ScfoundationConfig
     network: ScfoundationNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_scfoundation(path, **companions)  # type: ignore[arg-type]
 
     @classmethod
     def untrained(

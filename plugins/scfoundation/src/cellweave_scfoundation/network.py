@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.layers.attention import SelfAttention
-from cellweave_nn.layers.block import TransformerBlock
+from cellweave_nn.layers.block import TransformerBlock, attention_of_blocks
 from cellweave_nn.layers.favor import FavorAttention
 from cellweave_nn.layers.feedforward import FeedForward
 from cellweave_nn.layers.layout import Padded, packed_layout
@@ -109,12 +109,7 @@ class ScfoundationNetwork(nn.Module):
         """Return the softmax weights of every encoder block and cell, ``(H, length, length)``."""
         x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        found = []
-        for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
-            found.append(block.attention_weights(x, layout))
-            x = block(x, layout)
-        return found
+        return attention_of_blocks(self.blocks, x, layout)
 
     def decoded(
         self, batch: TokenBatch, *, masked: tuple[torch.Tensor, torch.Tensor] | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from cellweave.errors import ConfigError
 from cellweave.records import Embedding, Provenance, Tokens
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 from cellweave_scgpt.checkpoint import looks_published, read_scgpt
 from cellweave_scgpt.config import ScgptConfig
 from cellweave_scgpt.network import ScgptNetwork
@@ -68,16 +67,10 @@ class ScgptModel(FamilyModel):
     config_type = ScgptConfig
     network_type = ScgptNetwork
     tokenizer_type = ScgptTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_scgpt)
     config: ScgptConfig
     network: ScgptNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_scgpt(path, **companions)
 
     @classmethod
     def untrained(

@@ -15,7 +15,12 @@ from torch import nn
 
 from cellweave.errors import DataError
 from cellweave_nn.batch import TokenBatch
-from cellweave_nn.layers.block import TransformerBlock, first_states
+from cellweave_nn.layers.block import (
+    TransformerBlock,
+    attention_of_blocks,
+    first_states,
+    run_blocks,
+)
 from cellweave_nn.layers.embedding import ContinuousValues, TokenEmbedding
 from cellweave_nn.layers.layout import packed_layout
 from cellweave_nn.layers.norm import DomainBatchNorm
@@ -132,11 +137,9 @@ class ScgptNetwork(nn.Module):
 
     def forward(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
         """Return the states after ``depth`` blocks (all when not given), ``(T, D)``."""
-        x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        for block in list(self.blocks)[: self.config.depth if depth is None else depth]:
-            x = block(x, layout)
-        return x
+        n = self.config.depth if depth is None else depth
+        return run_blocks(list(self.blocks)[:n], self.embedded(batch), layout)
 
     def first(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
         """Return the first row of each cell after ``depth`` blocks, ``(N, D)``, and no other."""
@@ -148,12 +151,7 @@ class ScgptNetwork(nn.Module):
         """Return the softmax weights of every block and cell, ``(H, length, length)``."""
         x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        found = []
-        for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
-            found.append(block.attention_weights(x, layout))
-            x = block(x, layout)
-        return found
+        return attention_of_blocks(self.blocks, x, layout)
 
     def cells(self, states: torch.Tensor, batch: TokenBatch) -> torch.Tensor:
         """Return the state of ``<cls>``, ``(N, D)``."""

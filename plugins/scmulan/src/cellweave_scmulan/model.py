@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from cellweave.errors import ConfigError
 from cellweave.records import Embedding, Tokens
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 from cellweave_scmulan.checkpoint import looks_published, read_scmulan
 from cellweave_scmulan.config import ScmulanConfig
 from cellweave_scmulan.network import ScmulanNetwork
@@ -72,16 +71,10 @@ class ScmulanModel(FamilyModel):
     config_type = ScmulanConfig
     network_type = ScmulanNetwork
     tokenizer_type = ScmulanTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_scmulan)
     config: ScmulanConfig
     network: ScmulanNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_scmulan(path, **companions)
 
     @classmethod
     def untrained(

@@ -17,7 +17,7 @@ from torch import nn
 
 from cellweave_nn.batch import TokenBatch
 from cellweave_nn.layers.attention import SelfAttention
-from cellweave_nn.layers.block import TransformerBlock
+from cellweave_nn.layers.block import TransformerBlock, attention_of_blocks
 from cellweave_nn.layers.kernels import FullAttention
 from cellweave_nn.layers.layout import packed_layout
 from cellweave_nn.layers.ragged import pad
@@ -98,12 +98,7 @@ class ScmulanNetwork(nn.Module):
         """Return the softmax weights of every block and cell, ``(H, length, length)``."""
         x = self.embedded(batch)
         layout = packed_layout(batch.offsets, batch.lengths, batch.device)
-        found = []
-        for block in self.blocks:
-            assert isinstance(block, TransformerBlock)
-            found.append(block.attention_weights(x, layout))
-            x = block(x, layout)
-        return found
+        return attention_of_blocks(self.blocks, x, layout)
 
     def generate(self, batch: TokenBatch) -> Generated:
         """Write the types of cells whose prompts end with the task."""

@@ -11,7 +11,7 @@ import torch
 
 from cellweave.errors import ConfigError
 from cellweave.records import Embedding, Tokens
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 from cellweave_rna.tokenizers import GeneSetTokenizer
 from cellweave_tosica.checkpoint import looks_published, read_tosica
 from cellweave_tosica.config import TosicaConfig
@@ -52,6 +52,8 @@ class TosicaModel(FamilyModel):
     config_type = TosicaConfig
     network_type = TosicaNetwork
     tokenizer_type = TosicaTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_tosica)
     config: TosicaConfig
     network: TosicaNetwork
 
@@ -64,14 +66,6 @@ class TosicaModel(FamilyModel):
     def pathways(self) -> np.ndarray:
         """Give the names of the pathways, in the order of tokens."""
         return np.asarray(self.config.pathways, dtype=str)
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_tosica(path, **companions)
 
     @classmethod
     def untrained(

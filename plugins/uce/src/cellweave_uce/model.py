@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 
 from cellweave.errors import ConfigError
 from cellweave.records import Embedding, Provenance, Tokens
-from cellweave_nn.checkpoints import FamilyModel, ReadModel
+from cellweave_nn.checkpoints import FamilyModel
 from cellweave_nn.layers.ragged import cell_mean, first_of_cell
 from cellweave_uce.checkpoint import looks_published, read_uce
 from cellweave_uce.config import UceConfig
@@ -57,16 +56,10 @@ class UceModel(FamilyModel):
     config_type = UceConfig
     network_type = UceNetwork
     tokenizer_type = UceTokenizer
+    _looks_published = staticmethod(looks_published)
+    _read = staticmethod(read_uce)
     config: UceConfig
     network: UceNetwork
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        return looks_published(path)
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        return read_uce(path, **companions)
 
     @classmethod
     def untrained(

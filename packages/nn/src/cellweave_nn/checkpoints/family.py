@@ -89,6 +89,8 @@ class FamilyModel:
     config_type: ClassVar[Any]
     network_type: ClassVar[Any]
     tokenizer_type: ClassVar[Any]
+    _looks_published: ClassVar[Callable[..., bool]]
+    _read: ClassVar[Callable[..., ReadModel]]
 
     def __init__(
         self,
@@ -160,14 +162,6 @@ class FamilyModel:
         """Say what a user must know of the weights, where a licence comes with them."""
         if cls.notice and licensed:
             warnings.warn(cls.notice, LicenceNotice, stacklevel=3)
-
-    @classmethod
-    def _looks_published(cls, path: Path) -> bool:
-        raise NotImplementedError
-
-    @classmethod
-    def _read(cls, path: Path, **companions: str | Path | None) -> ReadModel:
-        raise NotImplementedError
 
     @classmethod
     def _random(cls, config: Any, tokenizer: Any, seed: int) -> Self:

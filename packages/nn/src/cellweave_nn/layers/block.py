@@ -21,7 +21,14 @@ from cellweave_nn.layers.layout import Layout, first_of
 from cellweave_nn.layers.norm import make_norm
 from cellweave_nn.layers.tags import NO_TAGS, Tags
 
-__all__ = ["Stack", "StackOutput", "TransformerBlock", "first_states"]
+__all__ = [
+    "Stack",
+    "StackOutput",
+    "TransformerBlock",
+    "attention_of_blocks",
+    "first_states",
+    "run_blocks",
+]
 
 
 class TransformerBlock(nn.Module):
@@ -146,11 +153,28 @@ def first_states(blocks: Sequence[nn.Module], x: torch.Tensor, layout: Layout) -
     """Run the blocks and return the state of the first row of each cell alone, ``(N, D)``."""
     if not blocks:
         return first_of(x, layout)
-    for block in blocks[:-1]:
-        x = block(x, layout)
     last = blocks[-1]
     assert isinstance(last, TransformerBlock)
-    return last.first_rows(x, layout)
+    return last.first_rows(run_blocks(blocks[:-1], x, layout), layout)
+
+
+def run_blocks(blocks: Iterable[nn.Module], x: torch.Tensor, layout: Layout) -> torch.Tensor:
+    """Return the states after all of the blocks."""
+    for block in blocks:
+        x = block(x, layout)
+    return x
+
+
+def attention_of_blocks(
+    blocks: Iterable[nn.Module], x: torch.Tensor, layout: Layout
+) -> list[tuple[torch.Tensor, ...]]:
+    """Return the softmax weights of every block and cell, ``(H, length, length)``."""
+    found = []
+    for block in blocks:
+        assert isinstance(block, TransformerBlock)
+        found.append(block.attention_weights(x, layout))
+        x = block(x, layout)
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
