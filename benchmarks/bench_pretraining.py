@@ -327,7 +327,7 @@ def main():
         if "judge" in arguments.parts:
             compare(sets, splits, models, arguments)
         if "smaller" in arguments.parts:
-            fewer = 20 if arguments.quick else 400
+            fewer = 20 if arguments.quick else min(arguments.most, 400)
             costs(models["ours"], cells[train].copy(), sets, splits, fewer, arguments)
 
 
