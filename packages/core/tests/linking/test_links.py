@@ -214,3 +214,14 @@ def test_reversing_exchanges_the_sides(tmp_path: Path):
     links = made(data("abc"), data("bcd"))
     back = made(data("bcd"), data("abc"))
     assert (links.reversed().matrix() != back.matrix()).nnz == 0
+
+
+def test_data_without_features_are_refused_in_words():
+    import anndata
+    import numpy as np
+
+    from cellweave.linking import link
+
+    some = anndata.AnnData(np.ones((3, 2), dtype="f4"))
+    with pytest.raises(DataError, match=r"e\.g\. none and .0."):
+        link(some[:, :0].copy(), some, source="a", target="b", hook=lambda request: None)

@@ -81,3 +81,9 @@ def test_settings_are_coerced_and_misfits_refused():
     assert settings_from(Settings, {"depth": "5"}, name="thing").depth == 5
     with pytest.raises(ConfigError, match="Unknown setting 'deep'"):
         settings_from(Settings, {"deep": 1}, name="thing")
+
+
+def test_nothing_but_zeros_is_no_data():
+    empty = ad.AnnData(sp.csr_matrix((4, 3), dtype=np.float32))
+    with pytest.raises(DataError, match="X holds nothing but zeros"):
+        raw_values(empty, modality="prot")

@@ -134,7 +134,8 @@ def _fall_back(request: LinkRequest) -> FeatureLinks:
         return link_by_table(request)
     links = link_by_identity(request)
     if len(links) == 0:
-        examples = f"{request.source_data.var_names[0]!r} and {request.target_data.var_names[0]!r}"
+        sides = (request.source_data, request.target_data)
+        examples = " and ".join(repr(str(a.var_names[0])) if a.n_vars else "none" for a in sides)
         msg = (
             f"Nobody knows how features of {request.source!r} and {request.target!r} belong "
             f"together, and they share no name (e.g. {examples}).{_advice(request)} Or give your "

@@ -93,8 +93,8 @@ def _problems_of_values(matrix: Any, place: str, *, integers: bool) -> list[str]
     """Say what is wrong with how many values, and where the first of them stands."""
     n_kinds = 3 if integers else 2
     count = partial(_count_wrong, integers=integers)
-    counted = sum_over_blocks(count, matrix, shape=(1, n_kinds))[0]
-    problems = []
+    *counted, n_values = sum_over_blocks(count, matrix, shape=(1, n_kinds + 1))[0]
+    problems = [] if n_values else [f"{place} holds nothing but zeros"]
     for kind in np.flatnonzero(counted):
         row, column, value, what = _first_wrong(matrix, int(kind), integers=integers)
         where = f"{place}[{row}, {column}] = {value:g}"
@@ -114,7 +114,9 @@ def _wrong(counts: sp.csr_matrix, *, integers: bool) -> list[tuple[str, np.ndarr
 
 
 def _count_wrong(counts: sp.csr_matrix, *, integers: bool) -> np.ndarray:
-    return np.array([[w.sum() for _, w in _wrong(counts, integers=integers)]], dtype=np.float64)
+    """Count the values of each kind that is wrong, and all there are."""
+    wrong = [w.sum() for _, w in _wrong(counts, integers=integers)]
+    return np.array([[*wrong, len(counts.data)]], dtype=np.float64)
 
 
 def _first_wrong(matrix: Any, kind: int, *, integers: bool) -> tuple[int, int, float, str]:
