@@ -11,6 +11,7 @@ import cellweave
 from cellweave.cli.app import main
 from cellweave.errors import ConfigError, DataError
 from cellweave.records import Scores
+from cellweave_tasks.masked_genes import masked_genes
 from cellweave_tasks.zeroshot import find_models, zero_shot
 
 BASELINES = ("HVG", "PCA", "harmony on PCA")
@@ -122,6 +123,17 @@ def test_hidden_genes_stand_beside_the_mean(cells, asked):
     assert without.masked == ()
     with pytest.raises(ConfigError, match=r"masked_share=1\.5"):
         zero_shot(cells, {"tiny": asked}, masked_share=1.5)
+
+
+def test_hidden_genes_are_those_of_some_cells(cells, asked, monkeypatch):
+    monkeypatch.setattr("cellweave_tasks.masked_genes._MOST_CELLS", 20)
+    runs = [
+        masked_genes(cells, {"m": asked}, share=0.2, batch_size=8, device="cpu", seed=seed)[0][0]
+        for seed in (0, 0, 1)
+    ]
+    assert [r.found.cells.max() < 20 for r in runs] == [True] * 3
+    assert np.array_equal(runs[0].found.truth, runs[1].found.truth)
+    assert not np.array_equal(runs[0].found.ids, runs[2].found.ids)
 
 
 def test_hidden_genes_are_on_the_page(cells, asked, tmp_path, capsys):
