@@ -9,6 +9,7 @@ import torch
 
 from cellweave.errors import ConfigError
 from cellweave.records import ComponentState
+from cellweave_nn.adapt.quantise import quantise
 from cellweave_nn.encoders.transformer import TransformerEncoder
 from cellweave_nn.models.cell_model import load_model
 from cellweave_nn.tokenizers import NonzeroTokenizer
@@ -111,6 +112,9 @@ def test_data_and_output_are_enough(tmp_path, some_cells):
     near = ((values[:, None] - values[None]) ** 2).sum(-1)
     np.fill_diagonal(near, np.inf)
     assert np.mean(kind[near.argmin(1)] == kind) > 0.95
+    for precision in ("bf16", "int8"):
+        small = quantise(model, to=precision).embed(adata).values
+        assert np.diag(cosines(np.concatenate([values, small])), 150).min() > 0.99
 
 
 def test_a_start_that_cannot_be_is_refused(encoded, tmp_path, some_cells):

@@ -177,7 +177,9 @@ class TransformerEncoder(nn.Module):
             states, hidden = out.states, out.hidden
             cell_state = pool(states, batch, self.pooling)
             if self.cell_norm is not None and self.token_norm is not None:
-                cell_state, states = self.cell_norm(cell_state), self.token_norm(states)
+                # Pooling by value gives the type of the values, which need not be the weights'.
+                cell_state = self.cell_norm(cell_state.to(states.dtype))
+                states = self.token_norm(states)
                 hidden = (*hidden[:-1], states) if hidden else ()
         else:
             cell_state = out.states[sequences.offsets[:-1]]
