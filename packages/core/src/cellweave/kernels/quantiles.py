@@ -56,7 +56,7 @@ def _count_edges(level, ends, places, below, upto):  # type: ignore[no-untyped-d
     for d in range(len(level)):
         end = np.float64(ends[d])
         # Edges whose place lies before the end of this level: a guess, corrected by rounding.
-        e = min(np.int64(np.ceil(end * rate)), n)
+        e = min(int(np.ceil(end * rate)), n)
         while e > 0 and places[e - 1] >= end:
             e -= 1
         while e < n and places[e] < end:
