@@ -45,7 +45,7 @@ def test_pretrain_then_runs(config, tmp_path, trained_run, capsys):
     assert "training.steps" in shown
     table = compare_runs(pair)
     assert table["training.steps"] == [12, 120]
-    assert "training.warmup" not in table
+    assert "training.clip" not in table
     assert len(list_runs(tmp_path)) == 1
 
 

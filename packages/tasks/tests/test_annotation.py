@@ -238,18 +238,23 @@ def test_a_new_batch_is_not_called_unknown_when_batches_are_named():
     assert wrongly[None, True] < wrongly[None, False]
 
 
-def test_another_technology_is_not_called_unknown_and_an_unseen_type_in_it_is():
-    train, test = blobs(seed=0), blobs(seed=1)
-    for part, away in ((train, 0.0), (test, 3.0)):
-        # Axes that types do not use.
-        more = np.random.default_rng(part.n_obs).normal(size=(part.n_obs, 4))
-        part.obsm["X_pca"] = np.hstack([part.obsm["X_pca"], more + away]).astype("f4")
-    unseen = sorted(set(train.obs["cell_type"]))[-1]
-    for known, widened in ((None, False), (None, True), (unseen, True)):
-        kept = train[train.obs["cell_type"] != known] if known else train
-        task = AnnotationTask(new_technology=widened).fit(kept.copy())
-        scores = task.evaluate(test)
-        false = scores.value("false_unknown", method=task.name)
-        assert (false > 0.9) if not widened else (false < 0.3)
-        if known:
-            assert scores.value("unknown_recall", method=task.name) > 0.6
+def test_another_technology_is_rarely_called_unknown_and_an_unseen_type_in_it_is():
+    false = {"as it is": [], "widened": [], "a type unseen": []}
+    recall = []
+    for draw in range(4):
+        train, test = blobs(seed=2 * draw), blobs(seed=2 * draw + 1)
+        for part, away in ((train, 0.0), (test, 3.0)):
+            # Axes that types do not use.
+            more = np.random.default_rng(part.n_obs).normal(size=(part.n_obs, 4))
+            part.obsm["X_pca"] = np.hstack([part.obsm["X_pca"], more + away]).astype("f4")
+        unseen = sorted(set(train.obs["cell_type"]))[-1]
+        for name, widened in (("as it is", False), ("widened", True), ("a type unseen", True)):
+            kept = train[train.obs["cell_type"] != unseen] if name == "a type unseen" else train
+            task = AnnotationTask(new_technology=widened).fit(kept.copy())
+            scores = task.evaluate(test)
+            false[name].append(scores.value("false_unknown", method=task.name))
+        recall.append(scores.value("unknown_recall", method=task.name))
+    assert min(false["as it is"]) > 0.9
+    assert np.mean(false["widened"]) < 0.3
+    assert np.mean(false["a type unseen"]) < 0.1
+    assert min(recall) > 0.6
