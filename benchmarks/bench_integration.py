@@ -75,12 +75,17 @@ def run(cells, more: dict, asked: str | None) -> dict:
     return values
 
 
+def with_spread(values: list[float]) -> str:
+    spread = f" ± {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.3f}{spread}"
+
+
 def show(title: str, values: dict, seconds: float) -> None:
     methods = list(next(iter(values.values())))
     print(f"\n{title}  ({seconds:.0f} s, {len(SEEDS)} seeds)")
     print(f"{'':20}" + "".join(f"{m.removesuffix(' on PCA'):>18}" for m in methods))
     for metric, found in values.items():
-        cells = [f"{np.mean(v):.3f} ± {np.std(v, ddof=1):.3f}" for v in found.values()]
+        cells = [with_spread(v) for v in found.values()]
         print(f"{metric:20}" + "".join(f"{c:>18}" for c in cells))
 
 
