@@ -153,9 +153,12 @@ class PluginManager:
 
     def modality_kind(self, key: str) -> str | None:
         """Return which installed modality ``key`` names: ``"rna"`` for ``"rna2"``."""
-        registry = self.registry(ComponentKind.MODALITY)
-        known = {m for c in registry.components.values() for m in (c.spec.name, *c.spec.modalities)}
-        return kind_of_key(key, known)
+        return kind_of_key(key, self.modalities())
+
+    def modalities(self) -> set[str]:
+        """Return the names that the installed modalities go by."""
+        specs = [c.spec for c in self.registry(ComponentKind.MODALITY).components.values()]
+        return {name for spec in specs for name in (spec.name, *spec.modalities)}
 
     def _ask(self, hook: str, argument: Any) -> Any:
         """Return the first answer, last registered first; a plugin that raises is passed over.

@@ -134,11 +134,7 @@ def zero_shot(
         "masked_share": masked_share,
     }  # fmt: skip
     _refuse_before_work(adata, models, label_keys, batch_key)
-    if not 0 <= masked_share < 1:
-        msg = (
-            f"masked_share={masked_share!r}. Give a share of each cell's genes, from 0 to below 1."
-        )
-        raise ConfigError(msg)
+    _refuse_share(masked_share)
     task = IntegrationTask(
         use_rep=None, label_key=label_keys[0], batch_key=batch_key or _NO_BATCHES,
         baselines=list(baselines), ontology=ontology, scib=scib, max_cells=max_cells, seed=seed,
@@ -173,6 +169,14 @@ def _masked(
     """Hide genes from the models that are loaded; keys of ``obsm`` cannot be asked."""
     loaded = {name: model for name, model in models.items() if not isinstance(model, str)}
     return masked_genes(cells, loaded, share=share, **how) if share else ((), ())
+
+
+def _refuse_share(masked_share: float) -> None:
+    if not 0 <= masked_share < 1:
+        msg = (
+            f"masked_share={masked_share!r}. Give a share of each cell's genes, from 0 to below 1."
+        )
+        raise ConfigError(msg)
 
 
 def _refuse_before_work(

@@ -80,14 +80,14 @@ def is_prepared(adata: AnnData) -> bool:
 
 def modality_of(name: str) -> Modality:
     """Return the modality component of the key ``name``, which may have a suffix (``rna2``)."""
-    registry = get_plugin_manager().registry(ComponentKind.MODALITY)
-    kind = get_plugin_manager().modality_kind(name)
-    for component in registry.components.values():
+    manager = get_plugin_manager()
+    kind = manager.modality_kind(name)
+    for component in manager.registry(ComponentKind.MODALITY).components.values():
         if kind == component.spec.name or kind in component.spec.modalities:
             modality: Modality = component.load()()
             return modality
     bring = KNOWN_DISTRIBUTIONS.get(name)
-    known = {m for c in registry.components.values() for m in (c.spec.modalities or (c.spec.name,))}
+    known = manager.modalities()
     how = f" Install it with: pip install {bring}." if bring else ""
     msg = (
         f"No installed package knows the modality {name!r}.{closest(name, known)} "
