@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from cellweave import weaving
 from cellweave.datasets import simulate, true_links
 from cellweave.errors import ConfigError, DataError, NumericalError, StateMismatchError
 from cellweave.records import ComponentState, FeatureLinks
-from cellweave.weaving import cells_of
 from cellweave_scmodal import ScmodalIntegrator
 from cellweave_scmodal.decoding import fit_feature_map
-from cellweave_scmodal.inputs import ground_of, linked_pair, spanning_pairs
+from cellweave_scmodal.inputs import spanning_pairs
 
 SMALL = {"n_steps": 300, "n_hidden": 64, "n_discriminator": 32, "batch_size": 200}
 
@@ -109,35 +107,6 @@ def test_a_tree_prefers_rich_links_and_needs_no_triangle():
     chosen = spanning_pairs([k for k in true_links(three) if len(k)])
     assert len(chosen) == 2
     assert {n for k in chosen for n in (k.source, k.target)} == {"rna", "atac", "prot"}
-
-
-def test_smoothed_linked_values_equal_a_loop(data):
-    (links,) = true_links(data)
-    grounds = {
-        n: ground_of(cells_of(n, a, use_rep={"rna": "X_pca", "prot": "X_pca"}), n_neighbors=6)
-        for n, a in data.mod.items()
-    }
-    pair = linked_pair(data, links, grounds, max_dims=1000)
-    raw = weaving.linked_pair(links, data.mod)
-    z, shares = {}, {}
-    for name, adata in data.mod.items():
-        ground = grounds[name]
-        values = raw.values(name, adata)[ground.cells.order].astype(float)
-        values -= values.mean(0)
-        unit = ground.coordinates / np.linalg.norm(ground.coordinates, axis=1, keepdims=True)
-        near = unit @ unit.T
-        np.fill_diagonal(near, -np.inf)
-        means = np.stack([values[np.argsort(-row, kind="stable")[:6]].mean(0) for row in near])
-        shares[name] = np.clip((means.var(0) / values.var(0) - 1 / 6) / (1 - 1 / 6), 0, 1)
-        both = (6 * means + values) / 7
-        z[name] = both / both.std(0)
-    weight = np.sqrt(shares["rna"] * shares["prot"])
-    kept = weight > 0
-    expected = {n: (np.clip(v, -10, 10) * weight)[:, kept] for n, v in z.items()}
-    scale = np.sqrt(np.mean([v.var(0).mean() for v in expected.values()]))
-    np.testing.assert_allclose(pair.source_linked, expected[pair.source] / scale, atol=2e-3)
-    np.testing.assert_allclose(pair.target_linked, expected[pair.target] / scale, atol=2e-3)
-    assert pair.agreement == pytest.approx(weight.mean(), abs=1e-3)
 
 
 def test_cells_of_another_order_get_the_same_coordinates(data):

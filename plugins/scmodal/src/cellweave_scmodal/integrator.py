@@ -41,15 +41,17 @@ from cellweave.records import (
 )
 from cellweave.weaving import (
     InputRules,
+    LinkedCoordinates,
     cells_of,
     check_inputs,
+    linked_coordinates,
     new_cells_problem,
     one_per_pair,
     parse_use_rep,
 )
 from cellweave_scmodal.decoding import FeatureMap, fit_feature_map
 from cellweave_scmodal.fitted import Fitted, restored
-from cellweave_scmodal.inputs import Ground, LinkedPair, ground_of, linked_pair, spanning_pairs
+from cellweave_scmodal.inputs import Ground, ground_of, spanning_pairs
 from cellweave_scmodal.model import Networks
 from cellweave_scmodal.quality import advice_on, quality_of
 from cellweave_scmodal.training import Schedule, Weights, train
@@ -196,7 +198,13 @@ class ScmodalIntegrator:
         """Fit on prepared data and return ``self``; ``mdata`` is not changed."""
         self._fitted = None
         tree, grounds = self._laid_out(mdata, links)
-        pairs = [linked_pair(mdata, one, grounds, max_dims=self.max_linked) for one in tree]
+        cells, graphs = (
+            {n: getattr(g, at) for n, g in grounds.items()} for at in ("cells", "graph")
+        )
+        pairs = [
+            linked_coordinates(mdata.mod, one, cells, graphs, max_dims=self.max_linked)
+            for one in tree
+        ]
         inputs = _inputs_of(grounds, pairs)
         generator = torch.Generator().manual_seed(self.seed)
         networks = Networks(
@@ -341,7 +349,7 @@ class ScmodalIntegrator:
     def _sizes(self) -> dict[str, int]:
         return {n: getattr(self, n) for n in ("n_latent", "n_hidden", "n_discriminator")}
 
-    def _tensors(self, pair: LinkedPair) -> tuple[torch.Tensor, torch.Tensor]:
+    def _tensors(self, pair: LinkedCoordinates) -> tuple[torch.Tensor, torch.Tensor]:
         first = torch.from_numpy(pair.source_linked).to(self.device)
         return first, torch.from_numpy(pair.target_linked).to(self.device)
 
@@ -377,7 +385,9 @@ class ScmodalIntegrator:
         )
 
 
-def _inputs_of(grounds: Mapping[str, Ground], pairs: Sequence[LinkedPair]) -> dict[str, np.ndarray]:
+def _inputs_of(
+    grounds: Mapping[str, Ground], pairs: Sequence[LinkedCoordinates]
+) -> dict[str, np.ndarray]:
     """Put coordinates and all linked coordinates of a modality side by side."""
     parts = {name: [ground.coordinates] for name, ground in grounds.items()}
     for pair in pairs:

@@ -10,7 +10,7 @@ import numpy as np
 from cellweave.kernels.neighbours import nearest
 
 if TYPE_CHECKING:
-    from cellweave_scmodal.inputs import LinkedPair
+    from cellweave.weaving import LinkedCoordinates
 
 __all__ = ["advice_on", "quality_of"]
 
@@ -20,7 +20,7 @@ _MIXING_CELLS = 2000
 
 
 def quality_of(
-    embeddings: Mapping[str, np.ndarray], pairs: Sequence[LinkedPair], seed: int
+    embeddings: Mapping[str, np.ndarray], pairs: Sequence[LinkedCoordinates], seed: int
 ) -> dict[str, float]:
     """Return, for each pair, the agreement of its links and how it mixes; 1 is what chance gives.
 
@@ -29,7 +29,7 @@ def quality_of(
     rng = np.random.default_rng(seed)
     quality = {}
     for pair in pairs:
-        quality[f"agreement_{pair.source}_{pair.target}"] = pair.agreement
+        quality[f"agreement_{pair.source}_{pair.target}"] = pair.shared_variance
         a, b = (_sampled(embeddings[n], rng) for n in (pair.source, pair.target))
         both = np.vstack([a, b])
         is_first = np.arange(len(both)) < len(a)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cellweave.records.embedding import Embedding as Embedding
     from cellweave.records.findings import Finding as Finding
     from cellweave.records.findings import FindingReport as FindingReport
+    from cellweave.records.integration import Agreement as Agreement
     from cellweave.records.integration import (
         IntegrationResult as IntegrationResult,
     )
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 __getattr__, __dir__, __all__ = lazy_exports(
     __name__,
     {
+        "Agreement": "cellweave.records.integration",
         "ComponentKind": "cellweave.records.component",
         "ComponentSpec": "cellweave.records.component",
         "Embedding": "cellweave.records.embedding",

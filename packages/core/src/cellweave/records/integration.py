@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from mudata import MuData
 
-__all__ = ["IntegrationResult", "Matches"]
+__all__ = ["Agreement", "IntegrationResult", "Matches"]
 
 _MAPPINGS = ("embeddings", "obs_names", "feature_embeddings", "feature_names", "history")
 
@@ -35,6 +35,22 @@ class Matches:
     rows: np.ndarray
     cols: np.ndarray
     scores: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Hold how well linked features of ``source`` agree with the cells of ``target`` beside them.
+
+    ``scores`` are float32, between -1 and 1 where 0 is chance, a cell of ``source`` in input order;
+    ``best`` is what the best agreeing cells of ``target`` would give; ``doubtful`` marks a group
+    that stands apart.
+    """
+
+    source: str
+    target: str
+    scores: np.ndarray
+    best: np.ndarray
+    doubtful: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +75,8 @@ class IntegrationResult:
         The method's own measures of how far to trust the result.
     advice
         Sentences for the user where the result looks poor: what is wrong, what to try.
+    agreement
+        How well each cell agrees with those beside it, told by ``cellweave.integrate``.
     """
 
     embeddings: Mapping[str, np.ndarray]
@@ -70,6 +88,7 @@ class IntegrationResult:
     history: Mapping[str, np.ndarray] = field(default_factory=dict)
     quality: Mapping[str, float] = field(default_factory=dict)
     advice: tuple[str, ...] = ()
+    agreement: tuple[Agreement, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse embeddings that do not fit their names or each other."""
@@ -100,6 +119,10 @@ class IntegrationResult:
             confidence = np.zeros(mdata.mod[match.source].n_obs, dtype=np.float32)
             np.maximum.at(confidence, match.rows, match.scores)
             mdata.mod[match.source].obs[f"{key}_match_score_{match.target}"] = confidence
+        for one in self.agreement:
+            obs = mdata.mod[one.source].obs
+            obs[f"{key}_agreement_{one.target}"] = one.scores
+            obs[f"{key}_doubtful_{one.target}"] = one.doubtful
         mdata.uns[key] = {
             "provenance": self.provenance.to_json(),
             "quality": dict(self.quality),
@@ -116,7 +139,12 @@ class IntegrationResult:
                 arrays[f"{group}/{name}"] = array.astype(str) if is_names else np.asarray(array)
         for i, match in enumerate(self.matches):
             arrays |= {f"matches/{i}/{n}": getattr(match, n) for n in ("rows", "cols", "scores")}
+        for i, one in enumerate(self.agreement):
+            arrays |= {
+                f"agreement/{i}/{n}": getattr(one, n) for n in ("scores", "best", "doubtful")
+            }
         meta = {
+            "agreement": [[a.source, a.target] for a in self.agreement],
             "matches": [[m.source, m.target] for m in self.matches],
             "quality": dict(self.quality),
             "advice": list(self.advice),
@@ -129,20 +157,26 @@ class IntegrationResult:
         """Read what :meth:`save` wrote."""
         arrays, meta = load_arrays(path, kind="integration_result")
         groups: dict[str, dict[str, np.ndarray]] = {group: {} for group in _MAPPINGS}
-        matched: dict[int, dict[str, np.ndarray]] = {}
+        numbered: dict[str, dict[str, np.ndarray]] = {}
         for key, array in arrays.items():
             group, _, name = key.partition("/")
-            if group == "matches":
-                i, _, part = name.partition("/")
-                matched.setdefault(int(i), {})[part] = array
-            else:
+            if group in _MAPPINGS:
                 groups[group][name] = array
+            else:
+                i, _, part = name.partition("/")
+                numbered.setdefault(f"{group}/{i}", {})[part] = array
         matches = tuple(
-            Matches(source=s, target=t, **matched[i]) for i, (s, t) in enumerate(meta["matches"])
+            Matches(source=s, target=t, **numbered[f"matches/{i}"])
+            for i, (s, t) in enumerate(meta["matches"])
+        )
+        agreement = tuple(
+            Agreement(source=s, target=t, **numbered[f"agreement/{i}"])
+            for i, (s, t) in enumerate(meta.get("agreement", ()))
         )
         return cls(
             **groups,
             matches=matches,
+            agreement=agreement,
             quality=meta["quality"],
             advice=tuple(meta["advice"]),
             provenance=Provenance.from_dict(meta["provenance"]),
@@ -187,4 +221,7 @@ def _first_misfit(result: IntegrationResult) -> str | None:
             )
         if not np.isfinite(values).all():
             return f"the embedding of {modality!r} holds NaN or infinity"
+    for one in result.agreement:
+        if len(one.scores) != len(result.obs_names.get(one.source, ())):
+            return f"agreement of {one.source!r} has {len(one.scores)} scores"
     return None

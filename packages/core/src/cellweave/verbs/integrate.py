@@ -73,4 +73,20 @@ def integrate(
         links = link(ready)
     result: IntegrationResult = integrator.fit(ready, links, progress=progress).result()
     provenance = replace(result.provenance, version=component.version)
-    return replace(result, provenance=provenance)
+    return _checked_against(replace(result, provenance=provenance), ready, links)
+
+
+def _checked_against(
+    result: IntegrationResult, mdata: MuData, links: Sequence[FeatureLinks]
+) -> IntegrationResult:
+    """Add what the linked features say about the weave, whichever method made it."""
+    from cellweave.weaving import advice_on_agreement, agreements, quality_of_agreement
+
+    batch_key = result.provenance.parameters.get("batch_key")
+    found = agreements(mdata, links, result.embeddings, batch_key=batch_key)
+    return replace(
+        result,
+        agreement=found,
+        quality={**result.quality, **quality_of_agreement(found)},
+        advice=(*result.advice, *advice_on_agreement(found)),
+    )

@@ -7,6 +7,10 @@ from typing import TYPE_CHECKING
 from cellweave.lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from cellweave.weaving.agreement import advice_on_agreement as advice_on_agreement
+    from cellweave.weaving.agreement import agreements as agreements
+    from cellweave.weaving.agreement import doubtful_cells as doubtful_cells
+    from cellweave.weaving.agreement import quality_of_agreement as quality_of_agreement
     from cellweave.weaving.basis import Basis as Basis
     from cellweave.weaving.basis import basis_of as basis_of
     from cellweave.weaving.basis import new_cells_problem as new_cells_problem
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
     from cellweave.weaving.checks import check_inputs as check_inputs
     from cellweave.weaving.checks import parse_use_rep as parse_use_rep
     from cellweave.weaving.checks import representation_key as representation_key
+    from cellweave.weaving.comparing import LinkedCoordinates as LinkedCoordinates
+    from cellweave.weaving.comparing import averaging as averaging
+    from cellweave.weaving.comparing import linked_coordinates as linked_coordinates
     from cellweave.weaving.evidence import advice_on_links as advice_on_links
     from cellweave.weaving.evidence import link_agreement as link_agreement
     from cellweave.weaving.linalg import product_svd as product_svd
@@ -37,21 +44,28 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Basis": "cellweave.weaving.basis",
         "Cells": "cellweave.weaving.cells",
         "InputRules": "cellweave.weaving.checks",
+        "LinkedCoordinates": "cellweave.weaving.comparing",
         "LinkedPair": "cellweave.weaving.linked",
+        "advice_on_agreement": "cellweave.weaving.agreement",
         "advice_on_links": "cellweave.weaving.evidence",
+        "agreements": "cellweave.weaving.agreement",
+        "averaging": "cellweave.weaving.comparing",
         "basis_of": "cellweave.weaving.basis",
         "batch_codes": "cellweave.weaving.cells",
         "batch_means": "cellweave.weaving.cells",
         "cells_of": "cellweave.weaving.cells",
         "check_inputs": "cellweave.weaving.checks",
+        "doubtful_cells": "cellweave.weaving.agreement",
         "histories_of": "cellweave.weaving.states",
         "json_settings": "cellweave.weaving.settings",
         "link_agreement": "cellweave.weaving.evidence",
+        "linked_coordinates": "cellweave.weaving.comparing",
         "linked_pair": "cellweave.weaving.linked",
         "new_cells_problem": "cellweave.weaving.basis",
         "one_per_pair": "cellweave.weaving.linked",
         "parse_use_rep": "cellweave.weaving.checks",
         "product_svd": "cellweave.weaving.linalg",
+        "quality_of_agreement": "cellweave.weaving.agreement",
         "representation_key": "cellweave.weaving.checks",
         "require_settings": "cellweave.weaving.settings",
         "require_state": "cellweave.weaving.states",

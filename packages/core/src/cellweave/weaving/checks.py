@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cellweave.records import FeatureLinks
 
-__all__ = ["InputRules", "check_inputs", "parse_use_rep", "representation_key"]
+__all__ = ["InputRules", "aligned_link", "check_inputs", "parse_use_rep", "representation_key"]
 
 _KNOWN = ("X_pca", "X_lsi")
 _FIRST = {"atac": ("X_lsi", "X_pca")}
@@ -92,7 +92,7 @@ def check_inputs(
         problems += _modality(name, mdata.mod[name], rules)
     if problems:
         raise DataError(_joined(problems, rules.method))
-    return tuple(_aligned(link, mdata) for link in links)
+    return tuple(aligned_link(link, mdata) for link in links)
 
 
 def _joined(problems: Sequence[str], method: str) -> str:
@@ -156,7 +156,7 @@ def _link_problem(link: FeatureLinks, mdata: MuData, names: list[str]) -> str | 
             f"{pair} name {missing[0]!r}, which is no modality of the data."
             f"{closest(missing[0], names)} There are: {one_of(names)}."
         )
-    if len(_aligned(link, mdata)):
+    if len(aligned_link(link, mdata)):
         return None
     return (
         f"{pair}: none of the {len(link)} links joins features of the data. The links say e.g. "
@@ -170,7 +170,8 @@ def _example(names: Any) -> str:
     return repr(str(names[0])) if len(names) else "nothing"
 
 
-def _aligned(link: FeatureLinks, mdata: MuData) -> FeatureLinks:
+def aligned_link(link: FeatureLinks, mdata: MuData) -> FeatureLinks:
+    """Return the links of two modalities restricted to the features of the data."""
     return link.restricted(
         source_features=mdata.mod[link.source].var_names,
         target_features=mdata.mod[link.target].var_names,
