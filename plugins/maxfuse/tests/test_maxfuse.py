@@ -203,18 +203,12 @@ def test_new_cells_on_other_axes_are_refused(two):
         made.transform(new)
 
 
-def test_a_type_that_one_modality_lacks_scores_low_and_is_told():
+def test_a_type_that_one_modality_lacks_scores_low():
     mdata, links = data("rna", "prot", n_cells=500, seed=1, n_types=5, n_genes=300)
     kinds = mdata["rna"].obs["cell_type"].to_numpy(str)
     gone = np.unique(kinds)[0]
     lacking = mudata.MuData({"rna": mdata["rna"], "prot": mdata["prot"][kinds != gone].copy()})
-    whole, cut = MaxFuse().fit(mdata, links).result(), MaxFuse().fit(lacking, links).result()
-    assert not any("may lack their type" in line for line in whole.advice)
-    assert any("'rna' lie among cells that all match badly: 'prot'" in x for x in cut.advice)
-    assert not any("'prot' lie among" in line for line in cut.advice)
-    (name,) = [k for k in cut.quality if k.startswith("unmatched_rna_to")]
-    assert cut.quality[name] == pytest.approx((kinds == gone).mean(), abs=0.06)
-    (match,) = cut.matches
+    (match,) = MaxFuse().fit(lacking, links).result().matches
     rows = match.rows if match.source == "rna" else match.cols
     best = np.zeros(len(kinds))
     np.maximum.at(best, rows, match.scores)

@@ -13,7 +13,15 @@ from mudata import MuData
 from cellweave.errors import ConfigError, DataError
 from cellweave.evaluation import ComparedRun, compare_table, evaluate
 from cellweave.joins import without_pulling
-from cellweave.records import FeatureLinks, IntegrationResult, Matches, Provenance, Score, Scores
+from cellweave.records import (
+    Agreement,
+    FeatureLinks,
+    IntegrationResult,
+    Matches,
+    Provenance,
+    Score,
+    Scores,
+)
 from cellweave.reporting import (
     Facts,
     Page,
@@ -142,6 +150,24 @@ def test_says_first_whether_it_worked(parts):
     assert len(names) == len(set(names))
     text = render_page(page).decode()
     assert text.index("It worked") < text.index("Do the cells meet")
+
+
+def test_cells_to_doubt_are_shown_named_and_in_the_headline(parts):
+    doubtful = np.arange(N) % 3 == 0
+    one = Agreement(
+        source="rna", target="atac", scores=np.where(doubtful, 0.3, 0.9).astype(np.float32),
+        best=np.where(doubtful, 0.4, 0.95).astype(np.float32), doubtful=doubtful,
+    )  # fmt: skip
+    sound = replace(one, source="atac", target="rna", doubtful=np.zeros(N, dtype=bool))
+    page = integration_page(**{**parts, "result": replace(parts["result"], agreement=(one, sound))})
+    assert "Careful: 33 of 100 cells of rna lie beside cells of atac" in page.sentences[-1]
+    assert "umap-agreement" in {f.name for f in page.figures()}
+    (section,) = [s for s in page.sections if s.title == "Cells to doubt"]
+    (row,) = section.blocks[0].rows
+    assert row == ("rna", "atac", "20 (33%)", "0.30", "0.40", f"{EVIL} 100%")
+    assert EVIL not in render_page(page).decode()
+    calm = integration_page(**{**parts, "result": replace(parts["result"], agreement=(sound,))})
+    assert "Cells to doubt" not in {s.title for s in calm.sections}
 
 
 def test_a_poor_result_is_told_as_poor(parts):

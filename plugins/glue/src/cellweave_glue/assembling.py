@@ -15,7 +15,7 @@ from cellweave_glue.fitted import FittedGlue, FittedModality, unit_rows
 from cellweave_glue.fitting import FitPlan, Run, histories, run_phases
 from cellweave_glue.graph import GuidanceGraph, build_graph
 from cellweave_glue.inputs import collect
-from cellweave_glue.quality import advice_on, lonely_shares
+from cellweave_glue.quality import advice_on
 from cellweave_glue.settings import TrainingSettings
 from cellweave_glue.training import Trainer
 
@@ -81,7 +81,6 @@ def _fitted(
     quality["consistency"] = consistency[at]
     mixing = run.history["discriminator"][-1]
     quality |= {"n_links": float(graph.n_links), "mixing": mixing}
-    quality |= lonely_shares(directions, seed=integrator.seed)
     return FittedGlue(
         graph=graph,
         network=trainer.network.cpu().eval(),
@@ -99,7 +98,7 @@ def _fitted(
         labels=labels,
         history=histories(run),
         quality=quality,
-        advice=advice_on(quality, graph, consistency=(at, consistency[at]), mixing=mixing),
+        advice=advice_on(graph, consistency=(at, consistency[at]), mixing=mixing),
         inputs={m: digest_of(d) for m, d in data.items()},
     )
 

@@ -26,7 +26,7 @@ from cellweave_maxfuse.joint import Joint, joint_space, linked_coordinates
 from cellweave_maxfuse.matching import SoftMatching
 from cellweave_maxfuse.metacells import averaging, metacells
 from cellweave_maxfuse.pairing import PairFit, RoundSettings, Side, fuse_pair
-from cellweave_maxfuse.quality import PairQuality, poorly_matched, unmatched_share
+from cellweave_maxfuse.quality import PairQuality, poorly_matched
 from cellweave_maxfuse.smoothing import neighbour_graph, neighbours, smooth
 from cellweave_maxfuse.spatial import Surroundings, with_surroundings
 
@@ -315,8 +315,6 @@ def _matched(
         score=float(np.median(found.scores)),
         poor_left=poorly_matched(best[0]),
         poor_right=poorly_matched(best[1]),
-        unmatched_left=unmatched_share(best[0], grounds[pair[0]].graph),
-        unmatched_right=unmatched_share(best[1], grounds[pair[1]].graph),
     )
     return found, quality
 

@@ -38,6 +38,7 @@ class ShownCells:
     types: np.ndarray | None
     batches: np.ndarray | None
     match_score: np.ndarray | None
+    agreement: np.ndarray | None
     label_key: str
     batch_key: str
 
@@ -79,6 +80,7 @@ def shown_cells(
         types=_stacked(found, rows),
         batches=_stacked(batches, rows, at_least=2),
         match_score=_match_scores(result, embeddings, rows),
+        agreement=_agreement(result, embeddings, rows),
         label_key=label_key,
         batch_key=batch_key,
     )
@@ -150,3 +152,17 @@ def _match_scores(
         for modality, at in ((match.source, match.rows), (match.target, match.cols)):
             np.fmax.at(best[modality], at, match.scores)
     return np.concatenate([best[m][at] for m, at in rows.items()])
+
+
+def _agreement(
+    result: IntegrationResult | None,
+    embeddings: Mapping[str, np.ndarray],
+    rows: Mapping[str, np.ndarray],
+) -> np.ndarray | None:
+    """Return each drawn cell's agreement with the modality that it agrees with least."""
+    if result is None or not result.agreement:
+        return None
+    least = {m: np.full(len(values), np.nan) for m, values in embeddings.items()}
+    for one in result.agreement:
+        np.fmin(least[one.source], one.scores, out=least[one.source])
+    return np.concatenate([least[m][at] for m, at in rows.items()])

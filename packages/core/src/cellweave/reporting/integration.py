@@ -12,6 +12,7 @@ from cellweave.reporting.page import Page, Verdict, write_figures, write_page
 from cellweave.reporting.pictures import (
     alone_section,
     confusion_section,
+    doubt_section,
     history_section,
     map_section,
     match_section,
@@ -130,6 +131,7 @@ def integration_page(
         metric_section(scores),
         confusion_section(cells, seed=seed),
         worst_section(scores),
+        doubt_section(result, cells),
         match_section(result),
         history_section(result),
         links_section(mdata, result, links),
@@ -143,10 +145,20 @@ def integration_page(
         sections=tuple(s for s in sections if s is not None),
         verdict=_verdict(summary),
         headline=str(summary.get("headline", _NOT_SCORED)),
-        sentences=tuple(str(s) for s in summary.get("sentences", ())),
+        sentences=(*(str(s) for s in summary.get("sentences", ())), *_warnings(result)),
         tiles=tiles(scores),
         footer=_footer(),
     )
+
+
+def _warnings(result: IntegrationResult | None) -> list[str]:
+    """Return what the headline must not hide: cells that lie beside cells unlike them."""
+    return [
+        f"Careful: {100 * one.doubtful.mean():.0f} of 100 cells of {one.source} lie beside cells "
+        f"of {one.target} that look unlike them (see “Cells to doubt”)."
+        for one in (result.agreement if result else ())
+        if one.doubtful.any()
+    ]
 
 
 def _verdict(summary: Mapping[str, Any]) -> Verdict:

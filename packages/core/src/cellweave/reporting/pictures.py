@@ -14,16 +14,17 @@ from cellweave.evaluation.transfer import transfer
 from cellweave.pl.axes import bare, legend_outside, legend_width, new_axes
 from cellweave.pl.scatter import draw_dots, frame_around
 from cellweave.reporting.cells import ShownCells
-from cellweave.reporting.page import Figure, Section
+from cellweave.reporting.page import Figure, Section, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from cellweave.records import IntegrationResult, Scores
+    from cellweave.records import Agreement, IntegrationResult, Scores
 
 __all__ = [
     "alone_section",
     "confusion_section",
+    "doubt_section",
     "history_section",
     "map_section",
     "match_section",
@@ -86,6 +87,14 @@ def map_section(cells: ShownCells, points: np.ndarray) -> Section:
             _map(
                 "umap-match-score", "Match score", points, cells, cells.match_score,
                 "How sure a cell's match is; grey cells have none. Trust dark regions less.",
+            )
+        )  # fmt: skip
+    if cells.agreement is not None:
+        figures.append(
+            _map(
+                "umap-agreement", "Agreement of linked features", points, cells, cells.agreement,
+                "1: a cell's linked features are those of the cells of the other modality beside "
+                "it; 0: chance. A dark region may be a type that the other modality lacks.",
             )
         )  # fmt: skip
     n_shown = len(points)
@@ -207,6 +216,40 @@ def worst_section(scores: Scores | None) -> Section | None:
         else ("Every type meets itself in at least half of its cells.")
     )
     return Section(title="Worst-matched types", lead=lead, blocks=(figure,))
+
+
+def doubt_section(result: IntegrationResult | None, cells: ShownCells) -> Section | None:
+    """Return which cells stand apart by their linked features, and of which types they are."""
+    doubted = [one for one in result.agreement if one.doubtful.any()] if result else []
+    if not doubted:
+        return None
+    table = Table(
+        title="Cells whose linked features disagree with those beside them",
+        header=("cells of", "beside", "how many", "agreement", "best there is", "mostly"),
+        rows=[_doubted(one, cells.labels.get(one.source)) for one in doubted],
+    )
+    lead = (
+        "These cells lie beside cells that look unlike them. Where the best there is is no better, "
+        "the other modality may lack their type: leave them out of what you conclude."
+    )
+    return Section(title="Cells to doubt", lead=lead, blocks=(table,))
+
+
+def _doubted(one: Agreement, labels: np.ndarray | None) -> tuple[str, ...]:
+    at = one.doubtful
+    mostly = ""
+    if labels is not None:
+        names, counts = np.unique(labels[at].astype(str), return_counts=True)
+        order = np.argsort(-counts, kind="stable")[:3]
+        mostly = ", ".join(f"{names[i]} {counts[i] / at.sum():.0%}" for i in order)
+    return (
+        one.source,
+        one.target,
+        f"{at.sum():,} ({at.mean():.0%})",
+        f"{np.median(one.scores[at]):.2f}",
+        f"{np.median(one.best[at]):.2f}",
+        mostly or "types not given",
+    )
 
 
 def match_section(result: IntegrationResult | None) -> Section | None:
