@@ -55,6 +55,8 @@ class Subject:
         Arguments of ``embed``.
     obs
         Columns of ``obs`` that the tokenizer needs.
+    at_once
+        Cells that are tokenised at once.
     """
 
     model: Any
@@ -64,6 +66,7 @@ class Subject:
     ids_plainly: Callable[[anndata.AnnData], Iterator[np.ndarray]]
     ours: dict[str, Any] = field(default_factory=dict)
     obs: dict[str, str] = field(default_factory=dict)
+    at_once: int = 2000
 
 
 def geneformer(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellweave.kernels.binning import log2_bins
 from cellweave.kernels.laying import lay_rows, spread_rows
 from cellweave.kernels.scaling import write_scaled
 
@@ -20,6 +21,29 @@ def test_scaled_values_equal_numpy_whatever_repeats():
         write_scaled(indptr, indices, data, tokens, scales, log, starts, ids, values)
         assert ids.tolist() == tokens[indices[kept]].tolist()
         np.testing.assert_allclose(values, change(data[kept] * row_scales), rtol=3e-7)
+
+
+@pytest.mark.parametrize("tokens", [np.arange(3, 9), np.array([4, 3, 9, 1, 7, 5])])
+@pytest.mark.parametrize("bins", [False, True])
+def test_what_is_kept_whole_is_written_the_same(tokens, bins):
+    data = np.array([1, 2, 1, 600, 30, 2.5, 1, 25, 5, 5000, 2], dtype=np.float32)
+    indptr, indices = np.array([0, 4, 4, 8, 11]), np.array([0, 1, 2, 5, 0, 1, 2, 3, 0, 1, 4])
+    cells = (indptr, indices.astype(np.uint32), data, tokens.astype(np.int32))
+    found = []
+    for all_kept in (False, True):
+        ids, values = np.zeros(13, dtype=np.int32), np.zeros(13, dtype=np.float32)
+        out, starts = (indptr[:-1] + 1, ids, values), np.array([9, 1, 8, 3])
+        if bins:
+            log2_bins(*cells, starts.astype(float), 20.0, 5, *out, all_kept=all_kept)
+        else:
+            write_scaled(*cells, starts.astype(np.float32), True, *out, all_kept=all_kept)
+        found.append((ids, values))
+    assert all(np.array_equal(a, b) for a, b in zip(*found))
+    assert found[1][0][1:12].tolist() == tokens[indices].tolist()
+    if bins:
+        scale = np.repeat(20.0 / starts, np.diff(indptr))
+        expected = np.minimum(np.floor(np.log2(1 + data * scale)), 5)
+        assert found[1][1][1:12].tolist() == expected.tolist()
 
 
 def test_long_rows_are_cut_or_thinned_evenly():
@@ -42,14 +66,8 @@ def test_long_rows_are_cut_or_thinned_evenly():
     assert np.abs(times[3:] - 2000 * 4 / 7).max() < 111
 
 
-@pytest.mark.parametrize("positioned", [True, False])
-def test_values_are_spread_over_the_whole_list(positioned):
-    ids = np.array([4, 5, 9], dtype=np.int32)
-    out_ids, out_values = np.full(8, -1, dtype=np.int32), np.zeros(8, dtype=np.float32)
-    positions = np.full(8 if positioned else 0, -1, dtype=np.int32)
+def test_values_are_spread_over_the_whole_list():
+    out = np.zeros(8, dtype=np.float32)
     places, values = np.array([2, 0, 1], dtype=np.int32), np.array([7, 8, 9], dtype=np.float32)
-    starts, lengths = np.array([0, 4]), np.array([1, 2])
-    spread_rows(ids, lengths, places, values, starts, out_ids, positions, out_values)
-    assert out_ids.tolist() == [4, 5, 9, -1, 4, 5, 9, -1]
-    assert out_values.tolist() == [0, 0, 7, 0, 8, 9, 0, 0]
-    assert positions.tolist() == ([0, 1, 2, -1, 0, 1, 2, -1] if positioned else [])
+    spread_rows(np.array([1, 2]), places, values, np.array([0, 4]), out)
+    assert out.tolist() == [0, 0, 7, 0, 8, 9, 0, 0]

@@ -5,11 +5,12 @@ import pickle
 import threading
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from anndata import AnnData
 
 from cellweave.tokenizing import BinTokenizer
-from cellweave.tokenizing.memory import TokenMemory
+from cellweave.tokenizing.memory import SharedRows, TokenMemory
 
 N = 1 << 17
 
@@ -76,3 +77,24 @@ def test_tokens_stay_what_they_were_while_more_are_made():
     for tokens, (ids, values) in zip(kept, expected):
         assert np.array_equal(tokens.ids, ids)
         assert np.array_equal(tokens.values, values)
+
+
+def test_zeros_are_zeros_in_used_memory():
+    memory = TokenMemory()
+    first = memory.zeros(N, np.float32)
+    first[:] = 3
+    del first
+    assert not memory.zeros(N, np.float32).any()
+    assert not memory.zeros(3, np.float32).any()
+
+
+def test_rows_that_all_cells_share_are_written_once_while_held():
+    shared, row = SharedRows(), np.arange(5, dtype=np.int32)
+    held = shared.repeated(row, 4)
+    assert held.tolist() == list(range(5)) * 4
+    assert np.shares_memory(shared.repeated(row, 2), held)
+    assert shared.repeated(row + 1, 2).tolist() == list(range(1, 6)) * 2
+    with pytest.raises(ValueError, match="read-only"):
+        held[0] = 1
+    assert copy.deepcopy(shared).repeated(row, 1).tolist() == row.tolist()
+    assert pickle.loads(pickle.dumps(shared)).repeated(row, 1).tolist() == row.tolist()

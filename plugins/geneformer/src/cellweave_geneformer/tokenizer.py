@@ -22,8 +22,9 @@ import pandas as pd
 import scipy.sparse as sp
 
 from cellweave.errors import ConfigError, DataError, StateMismatchError
+from cellweave.kernels.ragged import row_sums
 from cellweave.records import ComponentState, Tokens, Vocabulary
-from cellweave.tokenizing.rows import csr_of
+from cellweave.tokenizing.rows import csr_of, unchecked_csr_of
 from cellweave.tokenizing.table import TokenTable
 from cellweave_rna.tokenizers import RankTokenizer
 
@@ -144,13 +145,13 @@ class GeneformerTokenizer:
 
     def encode(self, adata: AnnData) -> Tokens:
         """Return the tokens of every cell, in input order; ``adata`` is not changed."""
-        matrix = csr_of(adata, self.layer)
+        matrix, layer = unchecked_csr_of(adata, self.layer)
         obs = pd.DataFrame({_TOTAL: self._totals(adata, matrix)}, index=adata.obs_names)
         places = self._places(adata)
         if np.bincount(places[places >= 0]).max(initial=0) > 1:
             matrix, places = _collapsed(matrix, places, len(self.table.features))
         names = np.asarray(adata.obs_names, dtype=str)
-        return self.ranks.encode_matrix(matrix, places, names=names, obs=obs)
+        return self.ranks.encode_matrix(matrix, places, names=names, obs=obs, layer=layer)
 
     def state(self) -> ComponentState:
         """Return everything needed to encode the same way again."""
@@ -185,7 +186,8 @@ class GeneformerTokenizer:
 
     def _totals(self, adata: AnnData, matrix: sp.csr_matrix) -> np.ndarray:
         if _TOTAL not in adata.obs:
-            return np.asarray(matrix.sum(axis=1), dtype=np.float64).ravel()
+            totals: np.ndarray = row_sums(np.asarray(matrix.indptr, dtype=np.int64), matrix.data)
+            return totals
         totals = pd.to_numeric(adata.obs[_TOTAL], errors="coerce").to_numpy(dtype=np.float64)
         wrong = np.flatnonzero(~(np.isfinite(totals) & (totals >= 0)))
         if len(wrong):

@@ -17,7 +17,7 @@ import numpy as np
 
 from cellweave.errors import StateMismatchError
 from cellweave.records import ComponentState, Tokens, Vocabulary
-from cellweave.tokenizing.rows import csr_of
+from cellweave.tokenizing.rows import unchecked_csr_of
 from cellweave.tokenizing.table import TokenTable
 from cellweave_rna.tokenizers import BinTokenizer
 from cellweave_rna.tokenizers.naming import SYMBOL_COLUMNS, known_places
@@ -109,9 +109,10 @@ class ScgptTokenizer:
 
     def encode(self, adata: AnnData) -> Tokens:
         """Return the tokens of every cell, in input order; ``adata`` is not changed."""
-        matrix = csr_of(adata, self.layer)
+        matrix, layer = unchecked_csr_of(adata, self.layer)
         names = np.asarray(adata.obs_names, dtype=str)
-        return self.bins.encode_matrix(matrix, self._places(adata), names=names, obs=adata.obs)
+        places = self._places(adata)
+        return self.bins.encode_matrix(matrix, places, names=names, obs=adata.obs, layer=layer)
 
     def state(self) -> ComponentState:
         """Return everything needed to encode the same way again."""

@@ -18,6 +18,7 @@ from numba import njit
 from cellweave.kernels.counter_random import short_mix
 from cellweave.kernels.levels import SLOTS, TABLES, levels_of, sorted_levels
 from cellweave.kernels.quantiles import choose, one_of
+from cellweave.kernels.ragged import kept_entries, largest_count, write_ids
 
 __all__ = ["log2_bins", "quantile_bins", "uniform_bins"]
 
@@ -94,20 +95,8 @@ def _quantile_bins(  # type: ignore[no-untyped-def]
 def _kept(columns, row, tokens, run, ids, values):  # type: ignore[no-untyped-def]
     """Write ids of the kept entries, and give their raw values."""
     if len(ids) < len(columns):
-        at = 0
-        for k in range(len(columns)):
-            token = tokens[columns[k]]
-            if token >= 0 and row[k] != 0:
-                ids[at], values[at] = token, row[k]
-                at += 1
-        return values[:at]
-    if run:
-        first = np.uint32(tokens[0])
-        for k in range(len(columns)):
-            ids[k] = columns[k] + first
-    else:
-        for k in range(len(columns)):
-            ids[k] = tokens[columns[k]]
+        return values[: kept_entries(columns, row, tokens, ids, values)]
+    write_ids(columns, tokens, run, ids)
     return row
 
 
@@ -151,26 +140,57 @@ def _draw(words, ids, key, bins):  # type: ignore[no-untyped-def]
         bins[k] = one_of(words[k], short_mix(key, ids[k]))
 
 
+def log2_bins(
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, tokens: np.ndarray,
+    totals: np.ndarray, target: float, cap: int, starts: np.ndarray,
+    out_ids: np.ndarray, out_bins: np.ndarray, *, all_kept: bool = False,
+) -> None:  # fmt: skip
+    """Write id and ``floor(log2(1 + c · target / total))``, at most ``cap``, of kept entries.
+
+    ``all_kept`` says that no zero is stored and every column has an id.
+    """
+    run = all_kept and len(tokens) > 0 and bool(np.all(np.diff(tokens) == 1))
+    _log2_bins(
+        indptr, indices, data, tokens, bool(all_kept), run, totals, float(target), cap, starts,
+        out_ids, out_bins,
+    )  # fmt: skip
+
+
 @njit(cache=True, nogil=True)
-def log2_bins(indptr, indices, data, tokens, totals, target, cap, starts, out_ids, out_bins):  # type: ignore[no-untyped-def]  # noqa: ANN201
-    """Write id and ``floor(log2(1 + c · target / total))``, at most ``cap``, of kept entries."""
-    known = np.full(_LARGEST_COUNT, -1, dtype=np.int64)
+def _log2_bins(  # type: ignore[no-untyped-def]
+    indptr, indices, data, tokens, all_kept, run, totals, target, cap, starts, out_ids, out_bins
+):
     table = np.empty(_LARGEST_COUNT, dtype=np.float32)
     for i in range(len(starts)):
-        at = starts[i]
-        scale = target / totals[i] if target > 0 and totals[i] > 0 else 1.0
-        for k in range(indptr[i], indptr[i + 1]):
-            token = tokens[indices[k]]
-            if token >= 0 and data[k] != 0:
-                out_ids[at] = token
-                count = _small_count(data[k])
-                if count < 0:
-                    out_bins[at] = _log2_bin(data[k], scale, cap)
-                else:
-                    if known[count] != i:
-                        known[count], table[count] = i, _log2_bin(data[k], scale, cap)
-                    out_bins[at] = table[count]
-                at += 1
+        row, scale = slice(indptr[i], indptr[i + 1]), 1.0
+        if target > 0 and totals[i] > 0:
+            scale = target / totals[i]
+        ids, bins = out_ids[starts[i] :], out_bins[starts[i] :]
+        if all_kept:
+            counts = data[row]
+            write_ids(indices[row], tokens, run, ids)
+        else:
+            counts = bins[: kept_entries(indices[row], data[row], tokens, ids, bins)]
+        largest = largest_count(counts, _LARGEST_COUNT)
+        if largest < 0 or largest > 4 * len(counts):
+            for k in range(len(counts)):
+                bins[k] = _log2_bin(counts[k], scale, cap)
+            continue
+        _log2_table(largest, scale, cap, table)
+        for k in range(len(counts)):
+            bins[k] = table[np.uint32(np.int32(counts[k]))]
+
+
+@njit(cache=True, nogil=True)
+def _log2_table(largest, scale, cap, table):  # type: ignore[no-untyped-def]
+    """Write the bin of every count: they ascend, so the last bin is the same from its edge on."""
+    count = 0
+    while count <= largest:
+        table[count] = _log2_bin(np.float32(count), scale, cap)
+        count += 1
+        if table[count - 1] == cap:
+            break
+    table[count : largest + 1] = cap
 
 
 @njit(cache=True, nogil=True)

@@ -46,20 +46,11 @@ def _thinned(ids, values, first, n, wanted, key, to, out_ids, out_values):  # ty
 
 
 @njit(cache=True, nogil=True)
-def spread_rows(ids, lengths, places, values, starts, out_ids, out_positions, out_values):  # type: ignore[no-untyped-def]
-    """Write the whole list ``ids`` for each row, and the row's values at their places.
-
-    ``out_values`` comes filled with zeros; ``out_positions`` may be empty.
-    """
-    n, first = len(ids), 0
+def spread_rows(lengths, places, values, starts, out_values):  # type: ignore[no-untyped-def]
+    """Write each row's values at their places in a list; ``out_values`` comes filled with zeros."""
+    first = 0
     for i in range(len(starts)):
-        row = slice(starts[i], starts[i] + n)
-        out_ids[row] = ids
-        if len(out_positions) > 0:
-            positions = out_positions[row]
-            for k in range(n):
-                positions[k] = k
-        here = out_values[row]
+        here = out_values[starts[i] :]
         for k in range(first, first + lengths[i]):
             here[places[k]] = values[k]
         first += lengths[i]

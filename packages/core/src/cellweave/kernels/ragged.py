@@ -16,12 +16,15 @@ __all__ = [
     "close_gaps",
     "count_kept",
     "filter_rows",
+    "kept_entries",
+    "largest_count",
     "look_over_rows",
     "realign_rows",
     "row_sums",
     "rows_ascend",
     "sum_kept",
     "survey_rows",
+    "write_ids",
     "write_kept",
 ]
 
@@ -139,6 +142,41 @@ def write_kept(indptr, indices, data, tokens, starts, limits, out_ids, out_value
                 out_ids[at] = token
                 out_values[at] = data[k]
                 at += 1
+
+
+@njit(cache=True, nogil=True)
+def write_ids(columns, tokens, run, ids):  # type: ignore[no-untyped-def]
+    """Write the id of every column; where ids follow each other (``run``) none is looked up."""
+    if run:
+        first = np.uint32(tokens[0])
+        for k in range(len(columns)):
+            ids[k] = columns[k] + first
+    else:
+        for k in range(len(columns)):
+            ids[k] = tokens[columns[k]]
+
+
+@njit(cache=True, nogil=True)
+def kept_entries(columns, row, tokens, ids, values):  # type: ignore[no-untyped-def]
+    """Write ids and raw values of the kept entries, and count them."""
+    at = 0
+    for k in range(len(columns)):
+        token = tokens[columns[k]]
+        if token >= 0 and row[k] != 0:
+            ids[at], values[at] = token, row[k]
+            at += 1
+    return at
+
+
+@njit(cache=True, nogil=True)
+def largest_count(values, limit):  # type: ignore[no-untyped-def]
+    """Give the largest of whole numbers below ``limit``, -1 where one is none."""
+    wrong, largest = False, np.int32(0)
+    for k in range(len(values)):
+        count = np.int32(min(values[k], np.float32(limit)))
+        wrong |= np.float32(count) != values[k]
+        largest = max(largest, count)
+    return np.int32(-1) if wrong or largest >= limit else largest
 
 
 @njit(cache=True, nogil=True)

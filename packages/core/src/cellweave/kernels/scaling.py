@@ -5,69 +5,65 @@ each of them is logged once a cell, and entries are looked up.
 """
 
 # Numba compiles a kernel for the arrays it is given: annotations would not be read.
-# ruff: noqa: ANN001, ANN201, ANN202
+# ruff: noqa: ANN001, ANN202
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
+from cellweave.kernels.ragged import kept_entries, largest_count, write_ids
+
 __all__ = ["write_scaled"]
 
 _LEVELS = 512
 
 
-@njit(cache=True, nogil=True)
-def write_scaled(  # type: ignore[no-untyped-def]
-    indptr, indices, data, tokens, scales, use_log, starts, out_ids, out_values
-):
+def write_scaled(
+    indptr: np.ndarray, indices: np.ndarray, data: np.ndarray, tokens: np.ndarray,
+    scales: np.ndarray, use_log: bool, starts: np.ndarray, out_ids: np.ndarray,
+    out_values: np.ndarray, *, all_kept: bool = False,
+) -> None:  # fmt: skip
     """Write id and ``value · scale`` (then ``log1p`` if asked) of every kept entry of each row.
 
-    Stored zeros and columns without an id (``tokens`` is -1) are left out; ``scales`` holds one
-    float32 a row.
+    Stored zeros and columns without an id (``tokens`` is -1) are left out; ``all_kept`` says that
+    there are none of either. ``scales`` holds one float32 a row.
     """
+    # Ids that follow each other need no look-up: the usual case on data of the same genes.
+    run = all_kept and len(tokens) > 0 and bool(np.all(np.diff(tokens) == 1))
+    _write_scaled(
+        indptr, indices, data, tokens, bool(all_kept), run, scales, bool(use_log), starts,
+        out_ids, out_values,
+    )  # fmt: skip
+
+
+@njit(cache=True, nogil=True)
+def _write_scaled(  # type: ignore[no-untyped-def]
+    indptr, indices, data, tokens, all_kept, run, scales, use_log, starts, out_ids, out_values
+):
     level = np.empty(_LEVELS, dtype=np.float32)
     filled, last = 0, np.float32(np.nan)
     for i in range(len(starts)):
-        row = slice(indptr[i], indptr[i + 1])
-        n = _kept(indices[row], data[row], tokens, out_ids[starts[i] :], out_values[starts[i] :])
-        values, scale = out_values[starts[i] : starts[i] + n], scales[i]
+        row, scale = slice(indptr[i], indptr[i + 1]), scales[i]
+        ids, out = out_ids[starts[i] :], out_values[starts[i] :]
+        if all_kept:
+            counts = data[row]
+            write_ids(indices[row], tokens, run, ids)
+        else:
+            counts = out[: kept_entries(indices[row], data[row], tokens, ids, out)]
         if not use_log:
-            for k in range(n):
-                values[k] *= scale
+            for k in range(len(counts)):
+                out[k] = counts[k] * scale
             continue
         if scale != last:
             filled, last = 0, scale
-        largest = _largest_count(values)
-        if largest < 0 or largest > max(n, filled):
-            for k in range(n):
-                values[k] = np.log1p(np.float32(values[k] * scale))
+        largest = largest_count(counts, _LEVELS)
+        if largest < 0 or largest > max(len(counts), filled):
+            for k in range(len(counts)):
+                out[k] = np.log1p(np.float32(counts[k] * scale))
             continue
         for count in range(filled, largest + 1):
             level[count] = np.log1p(np.float32(np.float32(count) * scale))
         filled = max(filled, largest + 1)
-        for k in range(n):
-            values[k] = level[np.int32(values[k])]
-
-
-@njit(cache=True, nogil=True)
-def _kept(columns, row, tokens, ids, values):  # type: ignore[no-untyped-def]
-    """Write ids and raw values of the kept entries, and count them."""
-    at = 0
-    for k in range(len(columns)):
-        token = tokens[columns[k]]
-        if token >= 0 and row[k] != 0:
-            ids[at], values[at] = token, row[k]
-            at += 1
-    return at
-
-
-@njit(cache=True, nogil=True)
-def _largest_count(values):  # type: ignore[no-untyped-def]
-    """Give the largest of small whole numbers, -1 where one is none."""
-    wrong, largest = False, np.int32(0)
-    for k in range(len(values)):
-        count = np.int32(min(values[k], np.float32(_LEVELS)))
-        wrong |= np.float32(count) != values[k]
-        largest = max(largest, count)
-    return np.int32(-1) if wrong or largest >= _LEVELS else largest
+        for k in range(len(counts)):
+            out[k] = level[np.uint32(np.int32(counts[k]))]

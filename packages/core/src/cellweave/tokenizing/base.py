@@ -212,16 +212,23 @@ class SparseTokenizer:
         return places_of(names, self.table.features)
 
     def encode_matrix(
-        self, matrix: sp.csr_matrix, places: np.ndarray, *, names: np.ndarray, obs: pd.DataFrame
-    ) -> Tokens:
-        """Encode CSR rows whose columns are already placed: what a stream calls for each batch."""
-        rows = rows_of(matrix, places, names=names, obs=obs, in_data_order=self.in_data_order)
+        self, matrix: sp.csr_matrix, places: np.ndarray, *, names: np.ndarray, obs: pd.DataFrame,
+        layer: str = "X",
+    ) -> Tokens:  # fmt: skip
+        """Encode CSR rows whose columns are already placed: what a stream calls for each batch.
+
+        Values are checked; ``layer`` is what an error calls the matrix.
+        """
+        rows = rows_of(
+            matrix, places, names=names, obs=obs, in_data_order=self.in_data_order, layer=layer
+        )
         return self._tokens_of(rows)
 
     def _tokens_of(self, rows: Rows) -> Tokens:
         frame = frame_of(self.table, rows.obs, start=self.start, end=self.end, context=self.context)
         body = self._encoded(rows, frame)
-        frame.fill(body.offsets, body.ids)
+        if body.ids.flags.writeable:  # ids that batches share are framed already
+            frame.fill(body.offsets, body.ids)
         return Tokens(
             offsets=body.offsets,
             ids=body.ids,

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from cellweave.kernels.binning import log2_bins, quantile_bins, uniform_bins
-from cellweave.tokenizing.features import FeatureTokenizer
+from cellweave.tokenizing.features import FeatureTokenizer, all_kept
 from cellweave.tokenizing.rows import Rows
 
 __all__ = ["BinTokenizer"]
@@ -75,7 +75,10 @@ class BinTokenizer(FeatureTokenizer):
         cells = (rows.indptr, rows.indices, rows.data, tokens)
         totals, target = self._totals(rows, tokens), float(self.target_sum)
         if self.rule == "log2":
-            log2_bins(*cells, totals, target, self.n_bins, starts, ids, values)
+            log2_bins(
+                *cells, totals, target, self.n_bins, starts, ids, values,
+                all_kept=all_kept(rows, tokens),
+            )  # fmt: skip
         elif self.rule == "uniform":
             uniform_bins(*cells, totals, target, self.log1p, self.n_bins, starts, ids, values)
         else:

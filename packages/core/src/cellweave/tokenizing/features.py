@@ -17,7 +17,7 @@ from cellweave.tokenizing.frame import Frame
 from cellweave.tokenizing.rows import Rows, totals_column
 from cellweave.tokenizing.table import TokenTable, table_from_ids
 
-__all__ = ["FeatureTokenizer", "counted", "decoded"]
+__all__ = ["FeatureTokenizer", "all_kept", "counted", "decoded"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -129,11 +129,14 @@ class FeatureTokenizer(SparseTokenizer):
         if self.target_sum > 0:
             scales = (self.target_sum / self._totals(rows, tokens)).astype(np.float32)
         write_scaled(
-            rows.indptr, rows.indices, rows.data, tokens, scales, log1p, starts, ids, values
-        )
+            rows.indptr, rows.indices, rows.data, tokens, scales, log1p, starts, ids, values,
+            all_kept=all_kept(rows, tokens),
+        )  # fmt: skip
 
     def _totals(self, rows: Rows, tokens: np.ndarray) -> np.ndarray:
-        if self.total == "vocabulary":
+        if self.total == "vocabulary" and all_kept(rows, tokens):
+            totals = rows.totals
+        elif self.total == "vocabulary":
             totals = sum_kept(rows.indptr, rows.indices, rows.data, tokens)
         elif self.total == "all":
             totals = rows.totals
@@ -144,10 +147,15 @@ class FeatureTokenizer(SparseTokenizer):
 
 def counted(rows: Rows, tokens: np.ndarray) -> np.ndarray:
     """Count the kept entries of each cell; nothing is looked up where all are kept."""
-    if rows.zero_free and len(tokens) > 0 and tokens.min() >= 0:
+    if all_kept(rows, tokens):
         return np.diff(rows.indptr)
     counts: np.ndarray = count_kept(rows.indptr, rows.indices, rows.data, tokens)
     return counts
+
+
+def all_kept(rows: Rows, tokens: np.ndarray) -> bool:
+    """Tell whether no zero is stored and every column has an id."""
+    return rows.zero_free and len(tokens) > 0 and bool(tokens.min() >= 0)
 
 
 def decoded(table: TokenTable, tokens: Any) -> sp.csr_matrix:

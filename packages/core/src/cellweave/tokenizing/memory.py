@@ -1,4 +1,4 @@
-"""Memory of tokens that nobody holds any more, used again.
+"""Memory of tokens that nobody holds any more, used again, and of rows that all cells share.
 
 A stream makes arrays of some megabytes for every batch and drops them with the next. Fresh pages
 have to be cleared by the system, which takes as long as half of the bins; memory that was already
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
 
-__all__ = ["TokenMemory"]
+__all__ = ["SharedRows", "TokenMemory"]
 
 _LEAST_BYTES = 1 << 18  # smaller arrays come from the heap, which keeps its pages
 _MOST_BYTES = 1 << 27  # kept in all by one tokenizer
+_MOST_SHARED = 1 << 24  # bytes of rows kept although nobody holds them
 
 
 class TokenMemory:
@@ -41,6 +43,14 @@ class TokenMemory:
         with self._lock:
             return self._block(size)[:size].view(dtype)
 
+    def zeros(self, n: int, dtype: Any) -> np.ndarray:
+        """Return an array of ``n`` zeros; fresh pages come cleared, used ones are cleared."""
+        found = self.empty(n, dtype)
+        if found.base is None:
+            return np.zeros(n, dtype=dtype)
+        found[:] = 0
+        return found
+
     def _block(self, size: int) -> np.ndarray:
         blocks = self._blocks
         for i in range(len(blocks)):
@@ -51,6 +61,33 @@ class TokenMemory:
         while sum(b.nbytes for b in blocks) > _MOST_BYTES:
             del blocks[0]  # whoever holds it keeps it; it only does not come back
         return block
+
+
+class SharedRows:
+    """Give the same row for every cell, written once; a large one lasts while it is held."""
+
+    def __init__(self) -> None:
+        self._held: weakref.ref[np.ndarray] | None = None
+        self._kept: np.ndarray | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedRows:
+        """Return one of its own."""
+        return SharedRows()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SharedRows, ()
+
+    def repeated(self, row: np.ndarray, n: int) -> np.ndarray:
+        """Return ``row`` ``n`` times, one behind the other; not to be written to."""
+        size = n * len(row)
+        held = None if self._held is None else self._held()
+        if held is None or len(held) < size or not np.array_equal(held[: len(row)], row):
+            held = np.empty(size, dtype=row.dtype)
+            held.reshape(n, len(row))[:] = row
+            held.flags.writeable = False
+            self._held = weakref.ref(held)
+            self._kept = held if held.nbytes <= _MOST_SHARED else None
+        return held[:size]
 
 
 def _holders(blocks: list[np.ndarray], i: int) -> int:

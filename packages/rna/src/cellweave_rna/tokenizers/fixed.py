@@ -7,7 +7,7 @@ list. The sequences are as long as the list, so this is for models that need the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -17,12 +17,11 @@ from cellweave.kernels.laying import spread_rows
 from cellweave.tokenizing.base import Body
 from cellweave.tokenizing.features import counted, decoded
 from cellweave.tokenizing.frame import Frame
+from cellweave.tokenizing.memory import SharedRows
 from cellweave.tokenizing.rows import Rows
 from cellweave_rna.tokenizers.bins import BinTokenizer
 
 __all__ = ["FixedTokenizer"]
-
-NO_POSITIONS = np.empty(0, dtype=np.int32)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -45,6 +44,8 @@ class FixedTokenizer(BinTokenizer):
     n_bins: int = 5
     target_sum: float = 1e4
     total: str = "vocabulary"
+    ids_of_all: SharedRows = field(default_factory=SharedRows, init=False, repr=False)
+    positions_of_all: SharedRows = field(default_factory=SharedRows, init=False, repr=False)
 
     def _problems(self) -> list[str]:
         problems = [p for p in super()._problems() if not p.startswith("rule='value'")]
@@ -70,16 +71,32 @@ class FixedTokenizer(BinTokenizer):
         places = rows.by_column(np.arange(len(table.ids), dtype=np.int64), missing=-1)
         counts = counted(rows, places)
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        found = np.empty(starts[-1], dtype=np.int32)
-        values = np.empty(starts[-1], dtype=np.float32)
+        found = self.memory.empty(starts[-1], np.int32)
+        values = self.memory.empty(starts[-1], np.float32)
         self._write(rows, places.astype(np.int32), starts[:-1], found, values)
-        body = self._laid_out(np.full(n, len(table.ids), dtype=np.int64), frame)
-        body.values = np.zeros(len(body.ids), dtype=np.float32)
-        if self.positioned:
-            body.positions = np.zeros(len(body.ids), dtype=np.int32)
-        positions = NO_POSITIONS if body.positions is None else body.positions
-        spread_rows(table.ids, counts, found, values, body.starts, body.ids, positions, body.values)
+        body = self._list_of_each(n, frame)
+        body.values = self.memory.zeros(len(body.ids), np.float32)
+        spread_rows(counts, found, values, body.starts, body.values)
         frame.fill_values(body.offsets, body.values, self.start_value)
+        return body
+
+    def _list_of_each(self, n: int, frame: Frame) -> Body:
+        """Lay out the whole list for each cell: ids, and positions, are the same in every cell."""
+        ids, before, after = self.table.ids, frame.before.shape[1], frame.after.shape[1]
+        offsets = np.arange(n + 1, dtype=np.int64) * (len(ids) + frame.width)
+        body = Body(
+            offsets=offsets, starts=frame.body_starts(offsets), ids=ids,
+            lengths=np.full(n, len(ids), dtype=np.int64),
+        )  # fmt: skip
+        if n == 0 or self.context:
+            body.ids = np.tile(np.pad(ids, (before, after)), n)
+            frame.fill(offsets, body.ids)
+        else:
+            row = np.concatenate([frame.before[0], ids, frame.after[0]]).astype(np.int32)
+            body.ids = self.ids_of_all.repeated(row, n)
+        if self.positioned:
+            row = np.pad(np.arange(len(ids), dtype=np.int32), (before, after))
+            body.positions = self.positions_of_all.repeated(row, n)
         return body
 
     def decode(self, tokens: Any) -> sp.csr_matrix:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cellweave.errors import ConfigError, DataError, closest, one_of
-from cellweave.tokenizing.rows import PlaceMemo, csr_of, places_of
+from cellweave.tokenizing.rows import PlaceMemo, places_of, unchecked_csr_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,8 +61,8 @@ def encode_known(
         memo=tokenizer.memo,
     )
     names = np.asarray(adata.obs_names, dtype=str)
-    matrix = csr_of(adata, tokenizer.layer)
-    return tokenizer.encode_matrix(matrix, places, names=names, obs=adata.obs)
+    matrix, layer = unchecked_csr_of(adata, tokenizer.layer)
+    return tokenizer.encode_matrix(matrix, places, names=names, obs=adata.obs, layer=layer)
 
 
 def known_places(
