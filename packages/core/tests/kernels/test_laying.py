@@ -67,7 +67,7 @@ def test_long_rows_are_cut_or_thinned_evenly():
 
 
 def test_values_are_spread_over_the_whole_list():
-    out = np.zeros(8, dtype=np.float32)
+    out = np.full(8, -1, dtype=np.float32)
     places, values = np.array([2, 0, 1], dtype=np.int32), np.array([7, 8, 9], dtype=np.float32)
-    spread_rows(np.array([1, 2]), places, values, np.array([0, 4]), out)
-    assert out.tolist() == [0, 0, 7, 0, 8, 9, 0, 0]
+    spread_rows(np.array([1, 2]), places, values, np.array([0, 4]), 3, out)
+    assert out.tolist() == [0, 0, 7, -1, 8, 9, 0, -1]

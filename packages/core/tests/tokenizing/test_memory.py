@@ -79,15 +79,6 @@ def test_tokens_stay_what_they_were_while_more_are_made():
         assert np.array_equal(tokens.values, values)
 
 
-def test_zeros_are_zeros_in_used_memory():
-    memory = TokenMemory()
-    first = memory.zeros(N, np.float32)
-    first[:] = 3
-    del first
-    assert not memory.zeros(N, np.float32).any()
-    assert not memory.zeros(3, np.float32).any()
-
-
 def test_rows_that_all_cells_share_are_written_once_while_held():
     shared, row = SharedRows(), np.arange(5, dtype=np.int32)
     held = shared.repeated(row, 4)

@@ -46,11 +46,13 @@ def _thinned(ids, values, first, n, wanted, key, to, out_ids, out_values):  # ty
 
 
 @njit(cache=True, nogil=True)
-def spread_rows(lengths, places, values, starts, out_values):  # type: ignore[no-untyped-def]
-    """Write each row's values at their places in a list; ``out_values`` comes filled with zeros."""
+def spread_rows(lengths, places, values, starts, size, out_values):  # type: ignore[no-untyped-def]
+    """Write each row's values at their places in a list of ``size``, zeros at all others."""
     first = 0
     for i in range(len(starts)):
-        here = out_values[starts[i] :]
+        # Cleared row by row: a row that was just written to is near.
+        here = out_values[starts[i] : starts[i] + size]
+        here[:] = 0
         for k in range(first, first + lengths[i]):
             here[places[k]] = values[k]
         first += lengths[i]

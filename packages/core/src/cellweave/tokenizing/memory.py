@@ -43,14 +43,6 @@ class TokenMemory:
         with self._lock:
             return self._block(size)[:size].view(dtype)
 
-    def zeros(self, n: int, dtype: Any) -> np.ndarray:
-        """Return an array of ``n`` zeros; fresh pages come cleared, used ones are cleared."""
-        found = self.empty(n, dtype)
-        if found.base is None:
-            return np.zeros(n, dtype=dtype)
-        found[:] = 0
-        return found
-
     def _block(self, size: int) -> np.ndarray:
         blocks = self._blocks
         for i in range(len(blocks)):

@@ -75,8 +75,8 @@ class FixedTokenizer(BinTokenizer):
         values = self.memory.empty(starts[-1], np.float32)
         self._write(rows, places.astype(np.int32), starts[:-1], found, values)
         body = self._list_of_each(n, frame)
-        body.values = self.memory.zeros(len(body.ids), np.float32)
-        spread_rows(counts, found, values, body.starts, body.values)
+        body.values = self.memory.empty(len(body.ids), np.float32)
+        spread_rows(counts, found, values, body.starts, len(table.ids), body.values)
         frame.fill_values(body.offsets, body.values, self.start_value)
         return body
 
