@@ -162,6 +162,24 @@ def test_what_cannot_be_compared_is_left_out(data):
     assert agreements(data, links, {"rna": woven["rna"]}) == ()
 
 
+def test_many_cells_take_the_mean_of_a_chosen_few(data, monkeypatch):
+    types = sorted(set(_kinds(data, "rna")))
+    gone, host = types[0], _most_alike(data, types[0])
+    cut = _without(data, gone)
+    woven = _by_type(cut, stands_in={gone: host})
+    links = true_links(data)
+    (_, whole) = agreements(cut, links, woven)
+    monkeypatch.setattr("cellweave.weaving.agreement._MOST_CELLS", 230)
+    (_, some) = agreements(cut, links, woven)
+    assert (some.source, len(some.scores), some.doubtful.dtype) == ("rna", 300, bool)
+    assert np.corrcoef(some.scores, whole.scores)[0, 1] > 0.9
+    assert (some.doubtful == whole.doubtful).mean() > 0.97
+    order = np.random.default_rng(3).permutation(300)
+    turned = joined({"rna": cut["rna"][order].copy(), "prot": cut["prot"].copy()}, {})
+    (_, again) = agreements(turned, links, {**woven, "rna": woven["rna"][order]})
+    np.testing.assert_allclose(again.scores, some.scores[order], atol=1e-5)
+
+
 def test_one_broad_group_is_not_two():
     rng = np.random.default_rng(0)
     assert not doubtful_cells(rng.uniform(0.2, 0.9, 500).astype(np.float32)).any()

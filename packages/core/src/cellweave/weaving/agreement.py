@@ -9,12 +9,15 @@ features then disagree with those it lies beside, and the whole type stands apar
 cells by its agreement. Cells are called doubtful when the angles fall into two groups (Otsu, IEEE
 Transactions on Systems, Man, and Cybernetics 1979) with next to nobody between them.
 
-Cost: three nearest-neighbour searches a pair and direction; memory linear in cells.
+Cost: neighbours are searched among at most 10 000 cells of each modality, chosen at random by their
+content; the others take the mean of the five chosen ones that are nearest in their own modality.
+Time and memory are linear in cells beyond that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,12 +32,16 @@ from cellweave.weaving.linked import one_per_pair
 
 if TYPE_CHECKING:
     import scipy.sparse as sp
+    from anndata import AnnData
     from mudata import MuData
 
     from cellweave.records import FeatureLinks
+    from cellweave.weaving.cells import Cells
 
 __all__ = ["advice_on_agreement", "agreements", "doubtful_cells", "quality_of_agreement"]
 
+_MOST_CELLS = 10_000
+_SPREAD = 5
 _SMOOTHED = 30
 _BESIDE = 15
 _MOST_DIMS = 30
@@ -75,13 +82,17 @@ def agreements(
     rep = _representations(mdata, embeddings)
     known = [k for k in links if {k.source, k.target} <= set(rep)]
     pairs = one_per_pair([aligned_link(k, mdata) for k in known])
-    used = {name for pair in pairs for name in pair}
-    cells = {n: cells_of(n, mdata.mod[n], use_rep=rep, batch_key=batch_key) for n in sorted(used)}
+    used = sorted({name for pair in pairs for name in pair})
+    some = {
+        n: _chosen(n, mdata.mod[n], np.asarray(embeddings[n]), rep=rep, batch_key=batch_key)
+        for n in used
+    }
+    cells = {n: one.cells for n, one in some.items()}
     graphs = {n: averaging(c.representation, _SMOOTHED) for n, c in cells.items()}
-    placed = {n: unit_rows(np.asarray(embeddings[n])[c.order]) for n, c in cells.items()}
     found: list[Agreement] = []
     for link in pairs.values():
-        linked = linked_coordinates(mdata.mod, link, cells, graphs, max_dims=_MOST_DIMS)
+        parts = {n: some[n].data for n in (link.source, link.target)}
+        linked = linked_coordinates(parts, link, cells, graphs, max_dims=_MOST_DIMS)
         if linked.n_features < _FEWEST_FEATURES:
             continue
         sides = (
@@ -89,12 +100,66 @@ def agreements(
             (linked.target, linked.source, linked.target_linked, linked.source_linked),
         )
         for here, there, own, other in sides:
-            scores = _agreement(own, other, placed[here], placed[there], graphs[here])
+            scores = _agreement(own, other, some[here].placed, some[there].placed, graphs[here])
             best = _agreement(own, other, unit_rows(own), unit_rows(other), graphs[here])
             told = {"scores": scores, "best": best, "doubtful": doubtful_cells(scores)}
-            in_order = {k: cells[here].in_input_order(v) for k, v in told.items()}
-            found.append(Agreement(source=here, target=there, **in_order))
+            everywhere = {k: some[here].for_all(v) for k, v in told.items()}
+            found.append(Agreement(source=here, target=there, **everywhere))
     return tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Chosen:
+    """Hold the cells of a modality that are looked at, in canonical order, and where they lie.
+
+    Parameters
+    ----------
+    rows
+        Input positions of the chosen cells.
+    placed
+        Their joint coordinates at unit length.
+    nearest_chosen
+        ``(n, 5)`` chosen cells nearest to each cell, ``None`` where all are chosen.
+    """
+
+    data: AnnData
+    cells: Cells
+    rows: np.ndarray
+    placed: np.ndarray
+    nearest_chosen: np.ndarray | None
+
+    def for_all(self, values: np.ndarray) -> np.ndarray:
+        """Return values of the chosen cells as values of all cells, in input order."""
+        if self.nearest_chosen is None:
+            return self.cells.in_input_order(values)
+        near = values[self.nearest_chosen].mean(axis=1)
+        out = near > 0.5 if values.dtype == bool else near.astype(values.dtype)
+        out[self.rows] = values
+        return out
+
+
+def _chosen(
+    name: str,
+    adata: AnnData,
+    embedding: np.ndarray,
+    *,
+    rep: Mapping[str, str],
+    batch_key: str | None,
+) -> _Chosen:
+    everyone = cells_of(name, adata, use_rep=rep, batch_key=batch_key)
+    if adata.n_obs <= _MOST_CELLS:
+        rows = everyone.order
+        placed = unit_rows(embedding[rows])
+        return _Chosen(data=adata, cells=everyone, rows=rows, placed=placed, nearest_chosen=None)
+    at = np.random.default_rng(0).permutation(adata.n_obs)[:_MOST_CELLS]
+    part = adata[everyone.order[at]]
+    cells = cells_of(name, part, use_rep=rep, batch_key=batch_key)
+    rows = everyone.order[at][cells.order]
+    own = np.asarray(adata.obsm[rep[name]], dtype=np.float32)
+    near, _ = nearest(own, own[rows], _SPREAD, metric="cosine")
+    return _Chosen(
+        data=part, cells=cells, rows=rows, placed=unit_rows(embedding[rows]), nearest_chosen=near
+    )
 
 
 def _representations(mdata: MuData, names: Iterable[str]) -> dict[str, str]:
