@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -10,7 +12,9 @@ import pytest
 import yaml
 
 from cellweave.cli.app import main
+from cellweave_nn.training import pretrain as pretraining
 from cellweave_nn.training.estimate import TimedStep, estimate, run_seconds
+from cellweave_nn.training.loop import Trainer
 from cellweave_nn.training.runs import compare_runs, list_runs
 from cellweave_nn.training.settings import TrainingSettings
 from cellweave_nn.training.work import Work
@@ -47,6 +51,73 @@ def test_pretrain_then_runs(config, tmp_path, trained_run, capsys):
     assert table["training.steps"] == [12, 120]
     assert "training.clip" not in table
     assert len(list_runs(tmp_path)) == 1
+
+
+@pytest.fixture
+def signalled(monkeypatch):
+    """Send signals to this very process once, when step ``at`` is made; −1: while data are read."""
+    planned = {}
+    step, assemble = Trainer._step, pretraining.assemble
+
+    def reached(place):
+        for number in planned.pop(place, ()):
+            os.kill(os.getpid(), number)
+
+    def signalled_step(trainer, index, *rest):
+        reached(index)
+        return step(trainer, index, *rest)
+
+    def signalled_assemble(*args, **options):
+        reached(-1)
+        return assemble(*args, **options)
+
+    monkeypatch.setattr(Trainer, "_step", signalled_step)
+    monkeypatch.setattr(pretraining, "assemble", signalled_assemble)
+    return lambda at, *numbers: planned.update({at: numbers})
+
+
+@pytest.mark.parametrize(
+    ("at", "numbers", "ending"),
+    [
+        (4, [signal.SIGINT], "Stopped after step 5: last checkpoint {places}/step-000000005"),
+        (4, [signal.SIGTERM], "Stopped after step 5: last checkpoint {places}/step-000000005"),
+        (-1, [signal.SIGINT], "Stopped before the first step: there is no checkpoint yet"),
+        (4, [signal.SIGINT] * 2, "Stopped at once: last checkpoint {places}/step-000000003"),
+        (1, [signal.SIGINT] * 2, "Stopped at once: there is no checkpoint yet"),
+    ],
+)  # fmt: skip
+def test_a_stop_ends_with_how_to_go_on(config, signalled, capsys, at, numbers, ending):
+    values = yaml.safe_load(config.read_text())
+    values["training"] |= {"steps": 6, "save_every": 3}
+    config.write_text(yaml.safe_dump(values))
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    signalled(at, *numbers)
+    assert main(["pretrain", str(config), "--quiet"]) == 130
+    told, end = capsys.readouterr().err.splitlines()
+    assert told == "note: stopping at the end of this step; Ctrl-C again stops at once"
+    place = ending.format(places=f"{values['output']}/checkpoints")
+    assert end == f"{place}. To go on: cellweave pretrain {config}"
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert main(["pretrain", str(config), "--quiet"]) == 0
+
+
+def test_a_stopped_fine_tuning_and_its_json(trained_run, tmp_path, signalled, capsys):
+    path = tmp_path / "to tune.yaml"
+    values = {
+        "model": str(trained_run / "run" / "model"),
+        "data": str(trained_run / "cells.h5ad"),
+        "label": "cell_type",
+        "output": str(tmp_path / "tuned"),
+        "training": {"steps": 9, "device": "cpu"},
+    }
+    path.write_text(yaml.safe_dump(values))
+    signalled(1, signal.SIGTERM)
+    assert main(["finetune", str(path), "--quiet", "--json"]) == 130
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["kind"] == "Interrupted"
+    assert error["message"].startswith("Stopped after step 2: last checkpoint ")
+    assert error["message"].endswith(f"To go on: cellweave finetune '{path}'")
+    assert not (tmp_path / "tuned" / "model").exists()
 
 
 def test_estimate_is_near_what_is_paid(config, capsys):

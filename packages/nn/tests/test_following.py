@@ -122,7 +122,7 @@ def test_the_report_of_a_run(cells, tmp_path):
         cells, run.path, report=True,
         training={"steps": 6, "cells_per_slot": 10, "device": "cpu", "validation_fraction": 0.2},
     )  # fmt: skip
-    stops = iter([False, False, True])
+    stops = iter([False, False, False, True])
     assert not pretrain(settings, stop=lambda: next(stops)).finished
     assert "Stopped; the same command goes on from step 3: 3 of 6" in run_page(run).headline
     pretrain(settings)
@@ -182,7 +182,7 @@ def named(calls, name):
 
 def test_sinks_are_told_every_step_and_go_on_where_they_were(cells, tmp_path, calls):
     settings = config(cells, tmp_path / "run", sinks=["tensorboard", "wandb", "mlflow"])
-    stops = iter([False, False, True])
+    stops = iter([False, False, False, True])
     pretrain(settings, stop=lambda: next(stops))
     scalars = [(a[0], o["global_step"]) for a, o in named(calls, "add_scalar")]
     assert {("loss", 1), ("loss", 3), ("mfu", 2)} <= set(scalars)

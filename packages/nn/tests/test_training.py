@@ -108,7 +108,7 @@ def stop_after(steps):
 
     def stop():
         calls.append(1)
-        return len(calls) >= steps
+        return len(calls) > steps
 
     return stop
 

@@ -23,6 +23,7 @@ __all__ = [
     "PluginConflictError",
     "PluginLoadError",
     "StateMismatchError",
+    "StoppedError",
     "UnknownComponentError",
     "UnreadableFileError",
     "UnwritableError",
@@ -65,6 +66,10 @@ class ConfigError(CellweaveError, ValueError):
 
 class StateMismatchError(CellweaveError, ValueError):
     """Signal saved state whose keys, shapes or settings do not match what loads it."""
+
+
+class StoppedError(CellweaveError, RuntimeError):
+    """Signal work that was stopped when asked to; the text says what is kept and how to go on."""
 
 
 class NotFittedError(CellweaveError, RuntimeError):

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cellweave.cli.options import Json, Quiet
-from cellweave.cli.output import say, show_json, show_progress, show_table
+from cellweave.cli.output import note, say, show_json, show_progress, show_table
+from cellweave.errors import StoppedError
 from cellweave_nn._commands import COMMANDS
+
+if TYPE_CHECKING:
+    from cellweave_nn.training.loop import Trained
 
 __all__ = ["register"]
 
 Config = Annotated[Path, typer.Argument(help="A YAML or JSON file.")]
-_STOPPED = 130
 
 
 def register(app: typer.Typer) -> None:
@@ -42,29 +49,27 @@ def _pretrain(config: Config, quiet: Quiet = False, as_json: Json = False) -> No
     from cellweave.config import load_config
     from cellweave_nn.training.pretrain import pretrain
     from cellweave_nn.training.settings import PretrainConfig
-    from cellweave_nn.training.signals import stop_on_signals
 
     checked = load_config(config, PretrainConfig)
-    with stop_on_signals() as stop, show_progress(quiet=quiet) as progress:
-        done = pretrain(checked, progress=progress, stop=stop)
+    with _stoppable("pretrain", config, checked.output) as (stop, ended):
+        with show_progress(quiet=quiet) as progress:
+            done = pretrain(checked, progress=progress, stop=stop)
+        ended(done)
     if as_json:
         show_json(asdict(done) | {"output": str(checked.output)})
-    elif done.finished:
-        say(f"wrote {checked.output / 'model'}: loss {done.metrics.get('loss', float('nan')):.4g}")
     else:
-        say(f"stopped after step {done.step}; run the same command to go on")
-    if not done.finished:
-        raise typer.Exit(_STOPPED)
+        say(f"wrote {checked.output / 'model'}: loss {done.metrics.get('loss', float('nan')):.4g}")
 
 
 def _finetune(config: Config, quiet: Quiet = False, as_json: Json = False) -> None:
     from cellweave.config import load_config
     from cellweave_nn.adapt.finetune import FinetuneConfig, finetune
-    from cellweave_nn.training.signals import stop_on_signals
 
     checked = load_config(config, FinetuneConfig)
-    with stop_on_signals() as stop, show_progress(quiet=quiet) as progress:
-        done = finetune(checked, progress=progress, stop=stop)
+    with _stoppable("finetune", config, checked.output) as (stop, ended):
+        with show_progress(quiet=quiet) as progress:
+            done = finetune(checked, progress=progress, stop=stop)
+        ended(done.trained)
     if as_json:
         show_json(asdict(done))
     else:
@@ -72,8 +77,43 @@ def _finetune(config: Config, quiet: Quiet = False, as_json: Json = False) -> No
             f"{done.trainable} parameters trained ({checked.mode}); on held-out cells: accuracy "
             f"{done.accuracy:.3f}, macro F1 {done.macro_f1:.3f}"
         )
-    if not done.trained.finished:
-        raise typer.Exit(_STOPPED)
+
+
+@contextmanager
+def _stoppable(
+    command: str, config: Path, output: Path
+) -> Iterator[tuple[Callable[[], bool], Callable[[Trained], None]]]:
+    """Give what asks for a stop, and what ends a command whose training was stopped.
+
+    Whichever way it was stopped, the ending says where the run stands and how to go on.
+    """
+    from cellweave_nn.training.checkpoint import latest_checkpoint
+    from cellweave_nn.training.run_folder import RunFolder
+    from cellweave_nn.training.signals import stop_on_signals
+
+    def ended(done: Trained | None) -> None:
+        if done is not None and done.finished:
+            return
+        place = latest_checkpoint(RunFolder(path=output).checkpoints)
+        kept = f"last checkpoint {place}" if place else "there is no checkpoint yet"
+        again = f"cellweave {command} {shlex.quote(str(config))}"
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            again = "the same torchrun command"
+        when = "at once" if done is None else f"after step {done.step}"
+        if done is not None and not done.step:
+            when = "before the first step"
+        msg = f"Stopped {when}: {kept}. To go on: {again}"
+        raise StoppedError(msg)
+
+    try:
+        with stop_on_signals(_tell_stopping) as stop:
+            yield stop, ended
+    except KeyboardInterrupt:
+        ended(None)
+
+
+def _tell_stopping() -> None:
+    note("stopping at the end of this step; Ctrl-C again stops at once")
 
 
 def _estimate(config: Config, as_json: Json = False) -> None:

@@ -1,6 +1,6 @@
 """Put the subcommands together, and turn every ending into an exit code.
 
-0: done. 2: bad input, told in a few lines. 1: our bug. 130: stopped by Ctrl-C.
+0: done. 2: bad input, told in a few lines. 1: our bug. 130: stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from cellweave.cli import (
     commands_models,
     commands_plugins,
 )
-from cellweave.cli.output import fail, note
-from cellweave.errors import CellweaveError, DataNotice, LicenceNotice
+from cellweave.cli.output import fail, note, stopped
+from cellweave.errors import CellweaveError, DataNotice, LicenceNotice, StoppedError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -57,7 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 warnings.showwarning = _shown
             return _run(given)
     except KeyboardInterrupt:
-        fail("Stopped. What was there before is intact.", as_json=as_json, kind="Interrupted")
+        stopped("Stopped. What was there before is intact.", as_json=as_json)
+        return _INTERRUPTED
+    except StoppedError as error:
+        stopped(str(error), as_json=as_json)
         return _INTERRUPTED
     except CellweaveError as error:
         if debug:

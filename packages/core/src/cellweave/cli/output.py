@@ -15,7 +15,7 @@ import typer
 if TYPE_CHECKING:
     from cellweave.records import Progress, ProgressCallback
 
-__all__ = ["fail", "note", "say", "show_json", "show_progress", "show_table"]
+__all__ = ["fail", "note", "say", "show_json", "show_progress", "show_table", "stopped"]
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SECONDS_BETWEEN_LINES = 15.0
@@ -41,6 +41,13 @@ def fail(text: str, *, as_json: bool, kind: str) -> None:
     if as_json:
         show_json({"error": {"kind": kind, "message": text}})
     sys.stderr.write(f"error: {clean(text)}\n")
+
+
+def stopped(text: str, *, as_json: bool) -> None:
+    """Write how work ended that was stopped when asked to: no result, and no error either."""
+    if as_json:
+        show_json({"error": {"kind": "Interrupted", "message": text}})
+    sys.stderr.write(f"{clean(text)}\n")
 
 
 def note(text: str) -> None:

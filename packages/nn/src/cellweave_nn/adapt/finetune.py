@@ -70,7 +70,10 @@ class FinetuneConfig(ConfigModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finetuned:
-    """Say how it went: the run, what held-out cells say, and how much was trained."""
+    """Say how it went: the run, what held-out cells say, and how much was trained.
+
+    Held-out cells are asked when training has finished; until then they say NaN.
+    """
 
     trained: Trained
     accuracy: float
@@ -102,9 +105,11 @@ def finetune(
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     with joined_world(checked.training.device) as world:
         trained = _train(model, base, tokens.take(training), checked, world, progress, stop)
-        merge_lora(model)
-        made = _adapted(base, model.cpu(), checked, names)
-        accuracy, f1 = _scored(made, tokens.take(held_out), checked.label)
+        made, accuracy, f1 = None, float("nan"), float("nan")
+        if trained.finished:
+            merge_lora(model)
+            made = _adapted(base, model.cpu(), checked, names)
+            accuracy, f1 = _scored(made, tokens.take(held_out), checked.label)
         done = Finetuned(
             trained=trained,
             accuracy=accuracy,
@@ -112,7 +117,7 @@ def finetune(
             trainable=trainable,
             labels=tuple(names),
         )
-        if trained.finished and world.is_first:
+        if made is not None and world.is_first:
             made.card = _card(made, checked, done, len(training), len(held_out))
             made.save(checked.output / "model")
         if checked.report and world.is_first:

@@ -28,5 +28,13 @@ def save_weights(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
 
 
 def plain_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return copies on the CPU that share nothing."""
-    return {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+    """Return tensors on the CPU that share no memory with each other, copied where they must be."""
+    found: dict[str, torch.Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        storage = plain.untyped_storage()
+        alone = storage.data_ptr() not in seen and storage.nbytes() == plain.nbytes
+        seen.add(storage.data_ptr())
+        found[name] = plain if alone else plain.clone()
+    return found

@@ -75,7 +75,7 @@ class Trainer:
     progress
         Called after each logged step.
     stop
-        Asked after each step.
+        Asked before each step; yes writes a checkpoint of what is not in one yet, and ends.
     sinks
         Where metrics go besides the run.
     """
@@ -114,20 +114,23 @@ class Trainer:
             workers=self.settings.workers,
         )
         metrics: dict[str, float] = {}
+        saved = self.progressed.step
         self.pace = self._begun_pace()
         with opened(self.sinks, self.progressed.step):
             for step in range(self.progressed.step, self.settings.steps):
+                if self.world.any(self.stop()):
+                    if step > saved:
+                        self._save(optimizer, scaler)
+                    return Trained(step=step, finished=False, metrics=metrics)
                 begun = time.perf_counter()
                 cells = [training[order.cells(k)] for k in self._slots_of(step)]
                 metrics = self._step(step, shared, optimizer, scaler, batches, cells)
                 if self._is_due(step, self.settings.validate_every) and len(held_out):
                     metrics["validation_loss"] = self.validate(held_out)
-                stopping = self.world.any(self.stop())
                 self._log(step, metrics, time.perf_counter() - begun)
-                if stopping or self._is_due(step, self.settings.save_every):
+                if self._is_due(step, self.settings.save_every):
                     self._save(optimizer, scaler)
-                if stopping:
-                    return Trained(step=step + 1, finished=False, metrics=metrics)
+                    saved = step + 1
         return Trained(step=self.settings.steps, finished=True, metrics=metrics)
 
     @torch.no_grad()

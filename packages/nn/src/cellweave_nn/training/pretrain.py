@@ -66,7 +66,7 @@ def pretrain(
     progress
         Called after each logged step.
     stop
-        Asked after each step; yes writes a checkpoint and ends.
+        Asked before each step; yes writes a checkpoint and ends.
 
     Returns
     -------

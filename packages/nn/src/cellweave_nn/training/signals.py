@@ -11,11 +11,11 @@ __all__ = ["stop_on_signals"]
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
+def stop_on_signals(told: Callable[[], None] = lambda: None) -> Iterator[Callable[[], bool]]:
     """Yield a question that is answered with yes once a signal came.
 
-    A second Ctrl-C is not held back. Handlers are as before afterwards; outside the main thread,
-    where none can be set, the answer is always no.
+    ``told`` is called at the first signal. A second Ctrl-C is not held back. Handlers are as
+    before afterwards; outside the main thread, where none can be set, the answer is always no.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -24,8 +24,10 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: object) -> None:
-        asked.set()
         signal.signal(signal.SIGINT, before[signal.SIGINT])
+        if not asked.is_set():
+            asked.set()
+            told()
 
     for number in before:
         signal.signal(number, ask)
