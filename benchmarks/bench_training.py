@@ -278,26 +278,30 @@ def beside_their_trainer(steps, sizes, *, quick):
 
 
 def estimates(sizes, steps):
-    """Lay what `cellweave estimate` says beside what the run then takes, each in its process."""
+    """Lay what `cellweave estimate` says beside what a run takes, each in its own process.
+
+    Time is that of a step (the median of the run's); memory is the largest of the whole process,
+    from reading the cells to writing the last checkpoint and the model.
+    """
     print("\nestimate against measured")
-    print(f"{'model':>10}{'cells':>7}{'said s':>9}{'took s':>9}{'typical s':>11}{'ratio':>7}"
-          f"{'said GiB':>10}{'took GiB':>10}{'ratio':>7}")  # fmt: skip
+    print(f"{'model':>10}{'params':>9}{'cells':>7}{'steps':>7}{'said ms':>9}{'took ms':>9}"
+          f"{'ratio':>7}{'said GiB':>10}{'took GiB':>10}{'ratio':>7}")  # fmt: skip
     for depth, width, cells in sizes:
         with tempfile.TemporaryDirectory() as temporary:
             place = Path(temporary)
-            n = steps if width >= 256 else 10 * steps
+            n = max(steps, min(8 * steps, steps * 512 // width))
             path = write_config(place, depth, width, cells, n)
             first = json.loads(command("estimate", path, "--json")[0])
             _, peak = command("pretrain", path, "--quiet")
             last = json.loads(command("estimate", path, "--json")[0])
-            took = [line["seconds"] for line in read_metrics(place / "run" / "metrics.jsonl")]
+            lines = read_metrics(place / "run" / "metrics.jsonl")
             # Said before and after, so that a machine that gets busier shows as neither.
-            said = (first["seconds"] + last["seconds"]) / 2
-            typical = float(np.median(took)) * n
+            said = (first["seconds_per_step"] + last["seconds_per_step"]) / 2
+            took = float(np.median([line["seconds"] for line in lines]))
             gib = first["peak_bytes"] / 2**30, peak / 2**30
-            print(f"{depth:>4} x {width:<4}{cells:>6}{said:>9.2f}{sum(took):>9.2f}{typical:>11.2f}"
-                  f"{said / typical:>7.2f}{gib[0]:>10.2f}{gib[1]:>10.2f}"
-                  f"{gib[0] / gib[1]:>7.2f}", flush=True)  # fmt: skip
+            print(f"{depth:>4} x {width:<4}{first['parameters'] / 1e6:>7.2f} M{cells:>6}{n:>7}"
+                  f"{said * 1e3:>9.0f}{took * 1e3:>9.0f}{said / took:>7.2f}"
+                  f"{gib[0]:>10.2f}{gib[1]:>10.2f}{gib[0] / gib[1]:>7.2f}", flush=True)  # fmt: skip
 
 
 def write_config(place, depth, width, cells, steps):
@@ -356,7 +360,7 @@ def main():
             (1, 16, 8), (1, 32, 64), (2, 64, 32), (2, 128, 128), (4, 128, 32), (6, 256, 16),
             (12, 512, 4),
         ]  # fmt: skip
-        estimates(sizes[:1] if quick else sizes, 12 if quick else 30)
+        estimates(sizes[:1] if quick else sizes, 4 if quick else 15)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from cellweave_nn.layers.feedforward import gelu
+
 __all__ = ["HeadShape", "InnerProductHead", "ProjectionHead", "ScaleHead", "TokenHead", "ValueHead"]
 
 
@@ -31,7 +33,7 @@ class TokenHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map ``(M, D)`` to ``(M, n_ids)`` logits."""
-        logits: torch.Tensor = self.decoder(self.norm(F.gelu(self.transform(x))))
+        logits: torch.Tensor = self.decoder(self.norm(gelu(self.transform(x))))
         return logits
 
 
