@@ -16,10 +16,9 @@ from cellweave_cellplm.network import CellplmNetwork
 from cellweave_cellplm.tokenizer import CellplmTokenizer
 from cellweave_nn.checkpoints import (
     ReadModel,
+    files_with,
     fill,
     find_companion,
-    find_companions,
-    peek_names,
     read_checkpoint,
     read_json,
     read_table,
@@ -58,12 +57,7 @@ _NAMES = (
 
 def looks_published(path: Path) -> bool:
     """Tell from the names of tensors whether this is CellPLM; none is read."""
-    found = [path] if path.is_file() else find_companions([path], _WEIGHTS)
-    return any(_has_signs(peek_names(p)) for p in found if p.name.endswith(_ENDINGS))
-
-
-def _has_signs(names: frozenset[str]) -> bool:
-    return all(any(name.endswith(sign) for name in names) for sign in _SIGNS)
+    return bool(files_with(path, _WEIGHTS, signs=_SIGNS))
 
 
 def read_cellplm(

@@ -21,7 +21,7 @@ from cellweave_nn.checkpoints import (
     find_companion,
     find_companions,
     find_weights,
-    peek_names,
+    has_names,
     read_checkpoint,
     read_json,
     read_table,
@@ -47,8 +47,7 @@ def looks_published(path: Path) -> bool:
     weights = path if path.is_file() else find_weights(path)
     if weights is None or weights.name.endswith(".index.json"):
         return False
-    names = peek_names(weights)
-    return all(any(n.endswith(mark) for n in names) for mark in _MARKS)
+    return has_names(weights, _MARKS)
 
 
 def read_genemamba(

@@ -12,10 +12,9 @@ from pathlib import Path
 from cellweave.errors import StateMismatchError
 from cellweave_nn.checkpoints import (
     ReadModel,
+    files_with,
     fill,
     find_companion,
-    find_companions,
-    peek_names,
     read_checkpoint,
     renamed_by,
 )
@@ -54,13 +53,7 @@ _NAMES = (
 
 def looks_published(path: Path) -> bool:
     """Tell from the names of tensors whether this is scBERT; none is read."""
-    found = [path] if path.is_file() else find_companions([path], _WEIGHTS)
-    endings = (".pth", ".pt", ".safetensors")
-    return any(_has_signs(peek_names(p)) for p in found if p.suffix in endings)
-
-
-def _has_signs(names: frozenset[str]) -> bool:
-    return all(any(name.endswith(sign) for name in names) for sign in _SIGNS)
+    return bool(files_with(path, _WEIGHTS, signs=_SIGNS))
 
 
 def read_scbert(path: str | Path, *, genes: str | Path | None = None) -> ReadModel:

@@ -16,6 +16,7 @@ from cellweave_nn.checkpoints import (
     ReadModel,
     fill,
     find_companion,
+    has_names,
     peek_names,
     read_checkpoint,
     read_json,
@@ -124,12 +125,7 @@ def _weights_of(path: Path) -> Path | None:
     else:
         homes = [path, path / "models", path / "model" / "models"]
         candidates = [f for h in homes for p in _FILES for f in sorted(h.glob(p))]
-    return next((c for c in candidates if _is_marked(c)), None)
-
-
-def _is_marked(path: Path) -> bool:
-    names = peek_names(path)
-    return all(any(n.endswith(mark) for n in names) for mark in _MARKS)
+    return next((c for c in candidates if has_names(c, _MARKS)), None)
 
 
 def _named_part(weights: Path, part: str | None) -> str:

@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 
-from cellweave.errors import ConfigError, StateMismatchError
+from cellweave.errors import StateMismatchError
 from cellweave_nn.checkpoints import (
     ReadModel,
+    files_with,
     fill,
     find_companion,
-    find_companions,
-    peek_names,
+    head_count,
+    one_file_with,
     read_checkpoint,
     read_json,
     renamed_by,
@@ -55,17 +56,7 @@ _WITHOUT_BIAS = (r"blocks\.\d+\.norm[12]\.bias", r"norm\.bias")
 
 def looks_published(path: Path) -> bool:
     """Tell from the names of tensors whether this is scMulan; none is read."""
-    return bool(_candidates(path))
-
-
-def _candidates(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else find_companions([path], _WEIGHTS)
-    known = [p for p in found if p.suffix in (".pt", ".pth", ".ckpt", ".safetensors")]
-    return [p for p in known if _has_signs(peek_names(p))]
-
-
-def _has_signs(names: frozenset[str]) -> bool:
-    return all(any(name.endswith(sign) for name in names) for sign in _SIGNS)
+    return bool(files_with(path, _WEIGHTS, signs=_SIGNS))
 
 
 def read_scmulan(
@@ -84,14 +75,18 @@ def read_scmulan(
     """
     path = Path(path)
     folder = path.parent if path.is_file() else path
-    weights = path if path.is_file() else _one_of(folder)
+    named = "file of weights ckpt_scMulan.pt"
+    weights = path if path.is_file() else one_file_with(folder, _WEIGHTS, signs=_SIGNS, what=named)
     what = "lists of tokens meta_info.pt (from scMulan/utils)"
     lists = Path(meta) if meta is not None else find_companion([folder], _META, what=what)
     checkpoint = read_checkpoint(weights)
     tensors = dict(checkpoint.tensors)
     args = checkpoint.extra.get("model_args", {})
     config = ScmulanConfig.from_published(
-        args if isinstance(args, Mapping) else {}, tensors, heads=_whole(heads), source=weights
+        args if isinstance(args, Mapping) else {},
+        tensors,
+        heads=None if heads is None else head_count(heads, usual=12),
+        source=weights,
     )
     tokenizer, rows = _tokenizer(lists, config)
     for name in _BY_ID:
@@ -107,28 +102,6 @@ def read_scmulan(
         report=report,
         container=checkpoint.container,
     )
-
-
-def _one_of(folder: Path) -> Path:
-    found = _candidates(folder)
-    if len(found) > 1:
-        names = " and ".join(repr(p.name) for p in found)
-        msg = f"{str(folder)!r} holds {names}. Give the path of the one to read."
-        raise ConfigError(msg)
-    if found:
-        return found[0]
-    patterns = ("ckpt_scMulan.pt", "model.safetensors")
-    return find_companion([folder], patterns, what="file of weights ckpt_scMulan.pt")
-
-
-def _whole(heads: str | Path | None) -> int | None:
-    if heads is None:
-        return None
-    text = str(heads)
-    if not text.isdecimal() or not 0 < int(text) < 10_000:
-        msg = f"heads={heads!r} is no number of attention heads. Give a whole number such as 12."
-        raise ConfigError(msg)
-    return int(text)
 
 
 def _tokenizer(path: Path, config: ScmulanConfig) -> tuple[ScmulanTokenizer, torch.Tensor]:

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cellweave.errors import ConfigError, StateMismatchError
+from cellweave.errors import StateMismatchError
 from cellweave_nn.checkpoints import (
     ReadModel,
+    files_with,
     fill,
     find_companion,
-    find_companions,
-    peek_names,
+    head_count,
     read_checkpoint,
     renamed_by,
     take,
@@ -50,8 +50,7 @@ _NAMES = (
 
 def looks_published(path: Path) -> bool:
     """Tell from the names of tensors whether this is TOSICA; none is read."""
-    found = [path] if path.is_file() else find_companions([path], _WEIGHTS)
-    return any(_MASK in peek_names(p) for p in found if p.suffix in (".pth", ".safetensors"))
+    return bool(files_with(path, _WEIGHTS, signs=(_MASK,)))
 
 
 def read_tosica(
@@ -76,7 +75,7 @@ def read_tosica(
     tensors = dict(checkpoint.tensors)
     config = TosicaConfig.from_tensors(
         tensors,
-        heads=_whole(heads),
+        heads=head_count(heads, usual=4),
         pathways=_names_in(folder, "pathway.csv", "names of pathways pathway.csv"),
         labels=_names_in(folder, "label_dictionary.csv", "names of labels label_dictionary.csv"),
         source=weights,
@@ -104,14 +103,6 @@ def _last_epoch(folder: Path) -> Path:
 
 def _epoch(path: Path) -> re.Match[str] | None:
     return re.fullmatch(r"model-(\d+)\.pth", path.name)
-
-
-def _whole(heads: str | Path | None) -> int:
-    text = "4" if heads is None else str(heads)
-    if not text.isdecimal() or not 0 < int(text) < 10_000:
-        msg = f"heads={heads!r} is no number of attention heads. Give a whole number such as 4."
-        raise ConfigError(msg)
-    return int(text)
 
 
 def _names_in(folder: Path, name: str, what: str) -> list[str]:

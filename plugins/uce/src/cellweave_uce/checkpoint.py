@@ -15,10 +15,10 @@ import torch
 from cellweave.errors import ConfigError, StateMismatchError
 from cellweave_nn.checkpoints import (
     ReadModel,
+    files_with,
     fill,
-    find_companion,
-    find_companions,
-    peek_names,
+    head_count,
+    one_file_with,
     read_checkpoint,
     renamed_by,
 )
@@ -52,17 +52,7 @@ _NAMES = (
 
 def looks_published(path: Path) -> bool:
     """Tell from the names of tensors whether this is UCE; none is read."""
-    return bool(_candidates(path))
-
-
-def _candidates(path: Path) -> list[Path]:
-    found = [path] if path.is_file() else find_companions([path], _WEIGHTS)
-    known = [p for p in found if p.suffix in (".torch", ".pt", ".safetensors")]
-    return [p for p in known if _has_signs(peek_names(p))]
-
-
-def _has_signs(names: frozenset[str]) -> bool:
-    return all(any(name.endswith(sign) for name in names) for sign in _SIGNS)
+    return bool(files_with(path, _WEIGHTS, signs=_SIGNS))
 
 
 def read_uce(
@@ -93,7 +83,8 @@ def read_uce(
     """
     path = Path(path)
     folder = path.parent if path.is_file() else path
-    weights = path if path.is_file() else _one_of(folder)
+    what = "file of weights 4layer_model.torch or 33l_8ep_1024t_1280.torch"
+    weights = path if path.is_file() else one_file_with(folder, _WEIGHTS, signs=_SIGNS, what=what)
     if places not in (None, "waves", "none"):
         msg = f"places={places!r} is unknown. Use 'waves' (as published) or 'none'."
         raise ConfigError(msg)
@@ -103,7 +94,12 @@ def read_uce(
         tensors[VECTORS] = _all_tokens(Path(tokens))
     name = "human" if species is None else str(species)
     config = UceConfig.from_tensors(
-        tensors, n_ids=0, species=name, heads=_whole(heads), places=places != "none", source=weights
+        tensors,
+        n_ids=0,
+        species=name,
+        heads=head_count(heads, usual=_HEADS),
+        places=places != "none",
+        source=weights,
     )
     _check_width(tensors[VECTORS], config.vector_width, weights)
     genome = read_genome(
@@ -127,24 +123,6 @@ def read_uce(
         report=report,
         container=f"{checkpoint.container}, rows of {name}",
     )
-
-
-def _one_of(folder: Path) -> Path:
-    found = _candidates(folder)
-    if len(found) > 1:
-        names = " and ".join(repr(p.name) for p in found)
-        msg = f"{str(folder)!r} holds {names}. Give the path of the one to read."
-        raise ConfigError(msg)
-    what = "file of weights 4layer_model.torch or 33l_8ep_1024t_1280.torch"
-    return found[0] if found else find_companion([folder], _WEIGHTS, what=what)
-
-
-def _whole(heads: str | Path | None) -> int:
-    text = str(_HEADS if heads is None else heads)
-    if not text.isdecimal() or not 0 < int(text) < 10_000:
-        msg = f"heads={heads!r} is no number of attention heads. Give a whole number such as 20."
-        raise ConfigError(msg)
-    return int(text)
 
 
 def _all_tokens(path: Path) -> torch.Tensor:

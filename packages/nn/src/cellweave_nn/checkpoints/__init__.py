@@ -12,6 +12,7 @@ from cellweave.lazy import lazy_exports
 if TYPE_CHECKING:
     from cellweave_nn.checkpoints.companions import find_companion as find_companion
     from cellweave_nn.checkpoints.companions import find_companions as find_companions
+    from cellweave_nn.checkpoints.companions import head_count as head_count
     from cellweave_nn.checkpoints.companions import read_json as read_json
     from cellweave_nn.checkpoints.companions import read_table as read_table
     from cellweave_nn.checkpoints.embedding import embed_by_length as embed_by_length
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from cellweave_nn.checkpoints.matching import fill as fill
     from cellweave_nn.checkpoints.matching import renamed_by as renamed_by
     from cellweave_nn.checkpoints.matching import take as take
+    from cellweave_nn.checkpoints.peeking import files_with as files_with
+    from cellweave_nn.checkpoints.peeking import has_names as has_names
+    from cellweave_nn.checkpoints.peeking import one_file_with as one_file_with
     from cellweave_nn.checkpoints.peeking import peek_names as peek_names
     from cellweave_nn.checkpoints.pickled import read_pickled_table as read_pickled_table
     from cellweave_nn.checkpoints.published import PublishedFolder as PublishedFolder
@@ -44,11 +48,15 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "ReadModel": "cellweave_nn.checkpoints.family",
         "embed_by_length": "cellweave_nn.checkpoints.embedding",
         "find_companions": "cellweave_nn.checkpoints.companions",
+        "files_with": "cellweave_nn.checkpoints.peeking",
         "fill": "cellweave_nn.checkpoints.matching",
         "find_companion": "cellweave_nn.checkpoints.companions",
         "find_weights": "cellweave_nn.checkpoints.reading",
+        "has_names": "cellweave_nn.checkpoints.peeking",
+        "head_count": "cellweave_nn.checkpoints.companions",
         "is_published_folder": "cellweave_nn.checkpoints.published",
         "merge_lora": "cellweave_nn.checkpoints.lora",
+        "one_file_with": "cellweave_nn.checkpoints.peeking",
         "peek_names": "cellweave_nn.checkpoints.peeking",
         "read_checkpoint": "cellweave_nn.checkpoints.reading",
         "read_json": "cellweave_nn.checkpoints.companions",

@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellweave.errors import UnreadableFileError, one_of
+from cellweave.errors import ConfigError, UnreadableFileError, one_of
 from cellweave_nn.checkpoints.limits import DEFAULT_LIMITS, Limits, refuse, size_of
 from cellweave_nn.checkpoints.pickled import read_pickled_table
 
-__all__ = ["find_companion", "find_companions", "read_json", "read_table"]
+__all__ = ["find_companion", "find_companions", "head_count", "read_json", "read_table"]
+
+_MOST_HEADS = 10_000
 
 
 def find_companions(folders: Iterable[Path], patterns: Sequence[str]) -> list[Path]:
@@ -63,3 +65,12 @@ def read_table(path: Path, *, of: type | tuple[type, ...], what: str) -> dict[st
     if wrong or not table:
         raise refuse(path, f"it is no {what}: odd entries {one_of(map(repr, wrong), limit=3)}")
     return table
+
+
+def head_count(given: str | Path | None, *, usual: int) -> int:
+    """Return the number of attention heads, which no file tells: ``usual`` when not given."""
+    text = str(usual if given is None else given)
+    if not text.isdecimal() or not 0 < int(text) < _MOST_HEADS:
+        msg = f"heads={given!r} is no number of attention heads. Give a whole number such as "
+        raise ConfigError(msg + f"{usual}.")
+    return int(text)

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import IO
 
-from cellweave.errors import UnreadableFileError
+from cellweave.errors import ConfigError, UnreadableFileError
+from cellweave_nn.checkpoints.companions import find_companion, find_companions
 from cellweave_nn.checkpoints.limits import DEFAULT_LIMITS
 from cellweave_nn.checkpoints.safetensors_files import safetensors_names
 
-__all__ = ["peek_names"]
+__all__ = ["files_with", "has_names", "one_file_with", "peek_names"]
 
+_ENDINGS = (".pt", ".pth", ".ckpt", ".torch", ".bin", ".safetensors")
 # The old format of torch.save: magic number, protocol, facts of the system, then the content.
 _OLD_PARTS = 4
 _DAMAGE = (ValueError, OSError, KeyError, IndexError, OverflowError, RuntimeError, MemoryError)
@@ -33,6 +36,32 @@ def peek_names(path: Path) -> frozenset[str]:
             return frozenset().union(*(_texts(file) for _ in range(_OLD_PARTS)))
     except (*_DAMAGE, UnreadableFileError, zipfile.BadZipFile, NotImplementedError):
         return frozenset()
+
+
+def has_names(path: Path, signs: Collection[str]) -> bool:
+    """Tell whether each of ``signs`` ends the name of some tensor in a file of weights."""
+    names = peek_names(path)
+    return all(any(name.endswith(sign) for name in names) for sign in signs)
+
+
+def files_with(path: Path, patterns: Sequence[str], *, signs: Collection[str]) -> list[Path]:
+    """Return the files of weights with such tensors: ``path`` itself, or in the folder it is."""
+    found = [path] if path.is_file() else find_companions([path], patterns)
+    return [p for p in found if p.suffix in _ENDINGS and has_names(p, signs)]
+
+
+def one_file_with(
+    folder: Path, patterns: Sequence[str], *, signs: Collection[str], what: str
+) -> Path:
+    """Return the one such file of a folder, or say which there are, or that it is missing."""
+    found = files_with(folder, patterns, signs=signs)
+    if len(found) > 1:
+        names = " and ".join(repr(p.name) for p in found)
+        msg = f"{str(folder)!r} holds {names}. Give the path of the one to read."
+        raise ConfigError(msg)
+    # A file under a published name is read although nothing is seen in it: its error says why.
+    published = [p for p in patterns if "*" not in p]
+    return found[0] if found else find_companion([folder], published, what=what)
 
 
 def _of_archive(path: Path) -> frozenset[str]:
