@@ -82,6 +82,33 @@ def test_without_labels_and_pairs_each_gap_is_told(tmp_path):
     )
 
 
+def _with_agreement(mdata, value):
+    for one, other in (("rna", "prot"), ("prot", "rna")):
+        obs = mdata.mod[one].obs
+        obs[f"X_test_agreement_{other}"] = np.full(N, value, dtype=np.float32)
+    return mdata
+
+
+def test_without_labels_and_pairs_linked_features_tell_a_failure():
+    good = evaluate(_with_agreement(make(), 0.9), use_rep="X_test", label_key=None)
+    assert good.summary["verdict"] == "unknown"  # the links alone prove no success
+    assert good.value("linked_agreement") == pytest.approx(0.9)
+    assert good.value("linked_agreement", group="rna->prot") == pytest.approx(0.9)
+    noise = _with_agreement(make(random=True), 0.05)
+    poor = evaluate(noise, use_rep="X_test", label_key=None)
+    assert poor.value("entropy_mixing") > 0.9
+    assert poor.summary["verdict"] == "poor"
+    assert poor.summary["integration_score"] < 0.5 * good.summary["integration_score"]
+    assert any("Linked features disagree: 0.05" in s for s in poor.summary["sentences"])
+
+
+def test_where_types_are_known_linked_features_change_no_verdict():
+    plain = evaluate(make(), use_rep="X_test", pairing="id").summary
+    told = evaluate(_with_agreement(make(), 0.05), use_rep="X_test", pairing="id").summary
+    for name in ("verdict", "integration_score", "families"):
+        assert told[name] == plain[name]
+
+
 def test_one_modality_is_enough_for_what_needs_no_other():
     mdata = make()
     del mdata.mod["prot"].obsm["X_test"]

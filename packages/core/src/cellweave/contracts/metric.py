@@ -30,6 +30,9 @@ class MetricInput:
         Modality to batch labels, where there are batches.
     before
         Modality to coordinates before integration, for neighbour conservation.
+    agreement
+        ``"rna->prot"`` to how well each RNA cell's linked features agree with those of the protein
+        cells beside it, as :func:`cellweave.integrate` tells.
     seed
         For metrics that sample.
     """
@@ -39,6 +42,7 @@ class MetricInput:
     pairing: Mapping[str, np.ndarray] | None = None
     batches: Mapping[str, np.ndarray] | None = None
     before: Mapping[str, np.ndarray] = field(default_factory=dict)
+    agreement: Mapping[str, np.ndarray] = field(default_factory=dict)
     seed: int = 0
 
 

@@ -14,7 +14,7 @@ from cellweave.records import Score, Scores
 __all__ = ["ComparedRun", "RunLike", "compare_table"]
 
 _QUALITY = ("integration_score", "foscttm", "label_transfer", "ari", "seurat_alignment",
-            "graph_connectivity")  # fmt: skip
+            "graph_connectivity", "linked_agreement")  # fmt: skip
 _COST = ("seconds", "peak_gb")
 
 

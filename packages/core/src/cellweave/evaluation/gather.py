@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,7 @@ def gather(
         "labels": _absent("cell types", "label_key", label_key),
         "pairing": _no_pairs(pairing),
         "batches": _absent("batches", "batch_key", batch_key),
+        "agreement": f"no modality has `{use_rep}_agreement_…` in obs, which `integrate` writes",
         "before": f"no modality has {' or '.join(_PREPARED)} from before the integration",
     }
     data = MetricInput(
@@ -46,6 +48,7 @@ def gather(
         pairing=pairs,
         batches=batches or None,
         before=before,
+        agreement=_agreement(mdata, use_rep, embeddings),
         seed=seed,
     )
     return data, {name: text for name, text in reasons.items() if not getattr(data, name)}
@@ -145,6 +148,17 @@ def _before(
         key = next((k for k in _PREPARED if k in obsm and k != use_rep), None)
         if key is not None:
             found[modality] = np.asarray(obsm[key])
+    return found
+
+
+def _agreement(
+    mdata: MuData, use_rep: str, embeddings: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    found = {}
+    for one, other in permutations(embeddings, 2):
+        column = column_of(mdata, one, f"{use_rep}_agreement_{other}")
+        if column is not None:
+            found[f"{one}->{other}"] = column.astype(np.float64)
     return found
 
 

@@ -34,6 +34,7 @@ SPECS: tuple[ComponentSpec, ...] = (
     ),
     _spec("seurat_alignment", "mixing:SeuratAlignment", "Seurat alignment score of modalities."),
     _spec("entropy_mixing", "mixing:EntropyMixing", "Omics entropy mixing, base 2 throughout."),
+    _spec("linked_agreement", "linked:LinkedAgreement", "Do linked features of neighbours agree."),
     _spec("lisi", "lisi:Lisi", "Labels around a cell: iLISI by modality and batch, cLISI by type."),
     ComponentSpec(
         name="core.kbet",

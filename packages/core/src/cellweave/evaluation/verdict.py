@@ -7,6 +7,7 @@ Geometric, so that mixing alone, which noise does best, earns nothing:
     cells   FOSCTTM                            the right cells meet
     types   label transfer, ARI, NMI, MAP, ASW by type, cLISI
     mixing  Seurat alignment, entropy mixing, iLISI, ASW by modality, graph connectivity
+    links   agreement of linked features; counts only where neither cells nor types are known
 
 The colour does not come from that number: a failure in one family must not hide behind another.
 """
@@ -32,6 +33,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
         "asw_modality",
         "graph_connectivity",
     ),
+    "links": ("linked_agreement",),
 }
 
 GLOSSARY: Mapping[str, tuple[str, str]] = {
@@ -49,6 +51,7 @@ GLOSSARY: Mapping[str, tuple[str, str]] = {
     "asw_batch": ("ASW by batch", "batches mix within each type"),
     "map": ("MAP", "near neighbours are of one type"),
     "graph_connectivity": ("Graph connectivity", "each type hangs together"),
+    "linked_agreement": ("Linked agreement", "linked features of cells that lie together agree"),
     "neighbour_conservation": ("Neighbour conservation", "neighbours kept from before"),
     "seurat_alignment": ("Seurat alignment", "modalities mix"),
     "entropy_mixing": ("Entropy mixing", "modalities mix around each cell"),
@@ -59,13 +62,14 @@ GLOSSARY: Mapping[str, tuple[str, str]] = {
     "kbet_batch": ("kBET by batch", "neighbourhoods hold the expected batches"),
 }
 
+_DISAGREE = 0.2
 _LEVELS = ("poor", "fair", "good")
 _HEADLINES = {
     "good": "It worked: cells of one kind meet across modalities.",
     "fair": "It worked in part: look at the weak points below before you build on it.",
     "poor": "It did not work: do not use this embedding to compare modalities.",
-    "unknown": "Cannot tell: without shared cell types or known pairs only mixing can be measured, "
-    "and wrong cells can mix well.",
+    "unknown": "Cannot tell: without shared cell types or known pairs only mixing and linked "
+    "features can be measured, and wrong cells can mix well.",
 }
 
 
@@ -87,10 +91,13 @@ def summarise(scores: Iterable[Score]) -> dict[str, Any]:
         values = [v for m in metrics if m in whole and (v := rescaled(whole[m])) is not None]
         if values:
             families[family] = float(np.mean(values))
+    knows = any(_has(whole, m) for m in ("foscttm", "label_transfer"))
+    if {"cells", "types"} & set(families):
+        families.pop("links", None)
     judged = _judge(whole)
     levels = [level for level, _ in judged]
-    knows = any(_has(whole, m) for m in ("foscttm", "label_transfer"))
-    verdict = _LEVELS[min(levels)] if knows else "unknown"
+    failed = not knows and families.get("links", 1.0) < _DISAGREE
+    verdict = _LEVELS[min(levels)] if knows else "poor" if failed else "unknown"
     return {
         "integration_score": float(np.prod(list(families.values())) ** (1 / len(families)))
         if families
@@ -104,7 +111,7 @@ def summarise(scores: Iterable[Score]) -> dict[str, Any]:
 
 def _judge(whole: Mapping[str, Score]) -> list[tuple[int, str]]:
     """Return a level (0 poor, 1 fair, 2 good) and a sentence for each thing that is known."""
-    found = [_judge_types(whole), _judge_pairs(whole), _judge_mixing(whole)]
+    found = [_judge_types(whole), _judge_pairs(whole), _judge_mixing(whole), _judge_links(whole)]
     return [item for item in found if item is not None]
 
 
@@ -154,6 +161,17 @@ def _judge_mixing(whole: Mapping[str, Score]) -> tuple[int, str] | None:
     )
     # Offset clouds with the right nearest cells are of use still: no red for mixing alone.
     return (max(level, 1) if _has(whole, "label_transfer") else level), text
+
+
+def _judge_links(whole: Mapping[str, Score]) -> tuple[int, str] | None:
+    if not _has(whole, "linked_agreement"):
+        return None
+    value = whole["linked_agreement"].value or 0.0
+    level = _level(value, fair=_DISAGREE, good=0.5)
+    words = ("Linked features disagree", "Linked features agree in part", "Linked features agree")
+    text = f"{words[level]}: {value:.2f} on the median cell (1 alike, 0 chance)."
+    # Features can be noisy while cells are right: where more is known, no verdict rests on them.
+    return (2 if _has(whole, "label_transfer") or _has(whole, "foscttm") else level), text
 
 
 def _level(value: float, *, fair: float, good: float) -> int:

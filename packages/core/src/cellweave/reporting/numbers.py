@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["format_number", "metric_section", "tiles"]
 
-_FIRST = ("label_transfer", "foscttm", "entropy_mixing")
+_FIRST = ("label_transfer", "foscttm", "entropy_mixing", "linked_agreement")
 
 
 def format_number(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from itertools import permutations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -57,6 +58,10 @@ class MetricSuite(Suite):
             pairing=pairing,
             batches=batches,
             before={m: e.copy() for m, e in embeddings.items()},
+            agreement={
+                f"{a}->{b}": np.clip(1 - noise * rng.random(self.n_cells), -1, 1)
+                for a, b in permutations(self.modalities, 2)
+            },
             seed=seed,
         )
 
@@ -69,7 +74,8 @@ class MetricSuite(Suite):
             moved = values[rng.permutation(len(values))] + np.float32(15 * i)
             moved[(data.batches or {})[modality] == "x", 0] += 9
             mixed[modality] = moved
-        return replace(data, embeddings=mixed)
+        agreement = {way: rng.uniform(-0.2, 0.2, len(v)) for way, v in data.agreement.items()}
+        return replace(data, embeddings=mixed, agreement=agreement)
 
     def computed(self, data: MetricInput) -> list[Score]:
         """Return the scores of a new metric."""
@@ -92,7 +98,7 @@ class MetricSuite(Suite):
     def test_missing_need_is_refused(self) -> None:
         """Data without what the metric needs are refused by name."""
         for need in self.create().needs:
-            empty: Any = {} if need in ("embeddings", "before") else None
+            empty: Any = {} if need in ("embeddings", "before", "agreement") else None
             if need == "seed":
                 continue
             with refusal(f"Input without {need!r}"):
@@ -220,4 +226,5 @@ def _reordered(data: MetricInput, orders: Mapping[str, np.ndarray]) -> MetricInp
         pairing=turned(data.pairing),
         batches=turned(data.batches),
         before=turned(data.before) or {},
+        agreement={way: v[orders[way.split("->")[0]]] for way, v in data.agreement.items()},
     )
