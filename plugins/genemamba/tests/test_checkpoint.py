@@ -145,6 +145,7 @@ class TestPublishedFiles(PublishedFilesSuite):
     """The checks that all families share."""
 
     model = GenemambaModel
+    known_by_name = False
     weights = "pytorch_model.bin"
     tensor = "blocks.0.mamba.in_proj"
 

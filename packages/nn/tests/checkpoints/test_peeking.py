@@ -66,6 +66,8 @@ def test_files_are_found_by_what_is_in_them(tmp_path):
     with pytest.raises(UnreadableFileError, match=r"weights is missing: no file 'best\.pt'"):
         one_file_with(tmp_path, **told, what="weights")
     (tmp_path / "best.pt").write_bytes(b"damaged")
+    (tmp_path / "other.pt").write_bytes(b"damaged")
+    assert files_with(tmp_path, **told) == [tmp_path / "best.pt"]
     assert one_file_with(tmp_path, **told, what="weights") == tmp_path / "best.pt"
 
 

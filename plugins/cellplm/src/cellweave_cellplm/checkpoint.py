@@ -27,7 +27,7 @@ from cellweave_nn.checkpoints import (
 
 __all__ = ["looks_published", "read_cellplm"]
 
-_WEIGHTS = ("*.best.ckpt", "*.ckpt", "*.pt", "model.safetensors")
+_WEIGHTS = ("20230926_85M.best.ckpt", "*.best.ckpt", "*.ckpt", "*.pt", "model.safetensors")
 _ENDINGS = (".best.ckpt", ".ckpt", ".pt", ".safetensors")
 _SIGNS = ("embedder.feat_enc.emb", "latent.layers.1.inference.inference_qyx.0.logits.weight")
 _LAYER = r"encoder\.layers\.(\d+)\."

@@ -23,6 +23,7 @@ from cellweave_nicheformer.tokenizer import NicheformerTokenizer
 from cellweave_nn.checkpoints import (
     Checkpoint,
     ReadModel,
+    damaged_files,
     fill,
     find_companions,
     peek_names,
@@ -37,7 +38,7 @@ from cellweave_rna.tables import read_factors, read_gene_order
 __all__ = ["looks_published", "read_nicheformer"]
 
 _MARKS = ("positional_embedding.weight", "classifier_head.weight", "encoder_layer.norm1.weight")
-_FILES = ("*.ckpt", "*.safetensors", "*.pt", "*.pth", "*.bin")
+_FILES = ("nicheformer.ckpt", "*.ckpt", "*.safetensors", "*.pt", "*.pth", "*.bin")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _INNER = ("backbone.", "nicheformer.")
 _IGNORED = {
@@ -112,10 +113,9 @@ def read_nicheformer(
 
 
 def _weights_of(path: Path) -> Path | None:
-    if path.is_file():
-        return path if _is_marked(path) else None
-    found = find_companions([path], _FILES)
-    return next((file for file in found if _is_marked(file)), None)
+    found = [path] if path.is_file() else find_companions([path], _FILES)
+    marked = [file for file in found if _is_marked(file)]
+    return next(iter(marked or damaged_files(found, _FILES)), None)
 
 
 def _is_marked(path: Path) -> bool:

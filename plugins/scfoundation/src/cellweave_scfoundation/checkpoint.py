@@ -14,9 +14,9 @@ from cellweave.errors import ConfigError, StateMismatchError, UnreadableFileErro
 from cellweave_nn.checkpoints import (
     Checkpoint,
     ReadModel,
+    files_with,
     fill,
     find_companion,
-    has_names,
     peek_names,
     read_checkpoint,
     read_json,
@@ -120,12 +120,8 @@ def read_scfoundation(
 
 def _weights_of(path: Path) -> Path | None:
     """Return the file of scFoundation's weights: the path itself, or in the folder."""
-    if path.is_file():
-        candidates = [path]
-    else:
-        homes = [path, path / "models", path / "model" / "models"]
-        candidates = [f for h in homes for p in _FILES for f in sorted(h.glob(p))]
-    return next((c for c in candidates if has_names(c, _MARKS)), None)
+    homes = [path] if path.is_file() else [path, path / "models", path / "model" / "models"]
+    return next((f for h in homes for f in files_with(h, _FILES, signs=_MARKS)), None)
 
 
 def _named_part(weights: Path, part: str | None) -> str:

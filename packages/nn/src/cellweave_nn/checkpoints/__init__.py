@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from cellweave_nn.checkpoints.matching import fill as fill
     from cellweave_nn.checkpoints.matching import renamed_by as renamed_by
     from cellweave_nn.checkpoints.matching import take as take
+    from cellweave_nn.checkpoints.peeking import damaged_files as damaged_files
     from cellweave_nn.checkpoints.peeking import files_with as files_with
     from cellweave_nn.checkpoints.peeking import has_names as has_names
     from cellweave_nn.checkpoints.peeking import one_file_with as one_file_with
@@ -46,6 +47,7 @@ __getattr__, __dir__, __all__ = lazy_exports(
         "Limits": "cellweave_nn.checkpoints.limits",
         "PublishedFolder": "cellweave_nn.checkpoints.published",
         "ReadModel": "cellweave_nn.checkpoints.family",
+        "damaged_files": "cellweave_nn.checkpoints.peeking",
         "embed_by_length": "cellweave_nn.checkpoints.embedding",
         "find_companions": "cellweave_nn.checkpoints.companions",
         "files_with": "cellweave_nn.checkpoints.peeking",

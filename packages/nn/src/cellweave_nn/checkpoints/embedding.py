@@ -72,6 +72,9 @@ def token_blocks(
     if adata.n_obs == 0:
         msg = "There is no cell to embed. Give an AnnData with at least one."
         raise DataError(msg)
+    if adata.n_vars == 0:
+        msg = "The data have no feature. Give an AnnData with the genes in its columns."
+        raise DataError(msg)
     size = batch_size * _BATCHES_IN_BLOCK
     for start in range(0, adata.n_obs, size):
         tokens = encode(adata[start : start + size])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -17,9 +17,10 @@ from cellweave_nn.checkpoints.companions import find_companion, find_companions
 from cellweave_nn.checkpoints.limits import DEFAULT_LIMITS
 from cellweave_nn.checkpoints.safetensors_files import safetensors_names
 
-__all__ = ["files_with", "has_names", "one_file_with", "peek_names"]
+__all__ = ["damaged_files", "files_with", "has_names", "one_file_with", "peek_names"]
 
 _ENDINGS = (".pt", ".pth", ".ckpt", ".torch", ".bin", ".safetensors")
+_COMMON = {"model.safetensors", "pytorch_model.bin", "model.pt", "best_model.pt"}
 # The old format of torch.save: magic number, protocol, facts of the system, then the content.
 _OLD_PARTS = 4
 _DAMAGE = (ValueError, OSError, KeyError, IndexError, OverflowError, RuntimeError, MemoryError)
@@ -45,9 +46,20 @@ def has_names(path: Path, signs: Collection[str]) -> bool:
 
 
 def files_with(path: Path, patterns: Sequence[str], *, signs: Collection[str]) -> list[Path]:
-    """Return the files of weights with such tensors: ``path`` itself, or in the folder it is."""
+    """Return the files of weights with such tensors: ``path`` itself, or in the folder it is.
+
+    Where there are none, a damaged file whose name is one of ``patterns`` is returned: reading it
+    says what is wrong, where an unknown file would only be unknown.
+    """
     found = [path] if path.is_file() else find_companions([path], patterns)
-    return [p for p in found if p.suffix in _ENDINGS and has_names(p, signs)]
+    found = [p for p in found if p.suffix in _ENDINGS]
+    return [p for p in found if has_names(p, signs)] or damaged_files(found, patterns)
+
+
+def damaged_files(found: Iterable[Path], patterns: Sequence[str]) -> list[Path]:
+    """Return the files with a name of ``patterns`` that no other family has, but no content."""
+    own = set(patterns) - _COMMON
+    return [p for p in found if p.name in own and not peek_names(p)]
 
 
 def one_file_with(

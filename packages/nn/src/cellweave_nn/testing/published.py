@@ -45,7 +45,8 @@ class PublishedFilesSuite:
 
     ``model`` is the class, ``weights`` the path of torch's file within the folder, ``safe`` that
     of safetensors, ``instead`` other weights that must give way to either, ``missing`` says what an
-    error names when a file (a pattern) is gone, ``tensor`` is a name that ``models check`` prints.
+    error names when a file (a pattern) is gone, ``tensor`` is a name that ``models check`` prints;
+    ``known_by_name`` is false where the name of the weights says nothing of the family.
     """
 
     model: ClassVar[type[FamilyModel]]
@@ -54,6 +55,7 @@ class PublishedFilesSuite:
     instead: ClassVar[tuple[str, ...]] = ()
     missing: ClassVar[tuple[tuple[str, str], ...]] = ()
     tensor: ClassVar[str]
+    known_by_name: ClassVar[bool] = True
 
     def publish(self, place: Path) -> Path:
         """Write a tiny published folder, and return what ``load`` is given."""
@@ -96,6 +98,23 @@ class PublishedFilesSuite:
         with pytest.raises((UnreadableFileError, StateMismatchError)):
             cellweave.load(asked)
         assert not canary.exists()
+
+    def test_half_a_download_is_told_as_damaged(
+        self, path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Weights of which the end is missing are named, where their own name tells the family."""
+        folder = self._folder(path)
+        for other in (self.safe, *self.instead):
+            (folder / other).unlink(missing_ok=True)
+        torch.save(self.state(), folder / self.weights)
+        whole = (folder / self.weights).read_bytes()
+        (folder / self.weights).write_bytes(whole[: len(whole) // 2])
+        assert main(["models", "check", str(path)]) == 2
+        said = capsys.readouterr().err
+        assert said.count("error:") == 1
+        assert Path(self.weights).name in said
+        if self.known_by_name:
+            assert "Cannot read" in said
 
     def test_missing_files_are_named(self, path: Path, tmp_path: Path) -> None:
         """What is missing is told by name."""
