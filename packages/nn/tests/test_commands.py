@@ -8,15 +8,17 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import yaml
 
 from cellweave.cli.app import main
 from cellweave_nn.training import pretrain as pretraining
-from cellweave_nn.training.estimate import TimedStep, estimate, run_seconds
+from cellweave_nn.training.estimate import TimedStep, estimate, heaviest_slot, run_seconds
 from cellweave_nn.training.loop import Trainer
 from cellweave_nn.training.runs import compare_runs, list_runs
 from cellweave_nn.training.settings import TrainingSettings
+from cellweave_nn.training.source import DataOrder, TokenSource
 from cellweave_nn.training.work import Work
 
 
@@ -132,6 +134,52 @@ def test_estimate_is_near_what_is_paid(config, capsys):
     (place,) = (config.parent / "run" / "checkpoints").iterdir()
     paid = sum((place / f"{name}.safetensors").stat().st_size for name in ("model", "optimizer"))
     assert found.checkpoint_bytes == pytest.approx(paid, rel=0.25)
+
+
+def test_memory_is_that_of_the_slot_with_most_tokens(config, monkeypatch):
+    lengths = np.full(100, 10)
+    lengths[[17, 60]] = [900, 2000]
+    settings = TrainingSettings(cells_per_slot=10, steps=50)
+    heavy = heaviest_slot(lengths, np.arange(100), settings, seed=0)
+    assert len(heavy) == 10
+    assert 60 in heavy
+    assert 60 not in heaviest_slot(lengths, np.arange(50), settings, seed=0)
+    few = heaviest_slot(
+        lengths, np.arange(100), TrainingSettings(cells_per_slot=1, steps=1), seed=0
+    )
+    assert few == DataOrder(n_cells=100, size=1, seed=0).cells(0)  # the run sees no other cell
+    made, batch = [], TokenSource.batch
+    monkeypatch.setattr(
+        TokenSource, "batch", lambda s, cells: made.append(s.names(cells)) or batch(s, cells)
+    )
+    estimate(config)
+    assert sorted(made[-1]) == sorted(
+        made[-2]
+    )  # the last two steps are of one slot, moments and all
+
+
+_PEAK = """
+import resource, sys
+from cellweave.cli.app import main
+assert main(["pretrain", sys.argv[1], "--quiet"]) == 0
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="the peak of a process is in kilobytes on Linux"
+)
+def test_memory_is_what_a_run_takes(config):
+    values = yaml.safe_load(config.read_text())
+    values["encoder"]["parameters"] |= {"width": 128, "hidden": 1024}
+    values["training"] |= {"cells_per_slot": 30, "validation_fraction": 0.2, "ema": 0.9}
+    values["report"] = False
+    config.write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "cellweave", "estimate", str(config), "--json"]
+    said = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    command = [sys.executable, "-c", _PEAK, str(config)]
+    paid = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    assert said["peak_bytes"] == pytest.approx(int(paid.split()[-1]), rel=0.2)
 
 
 def test_estimate_carries_the_price_of_a_few_steps_to_the_run():

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +14,7 @@ from torch.nn import functional as F
 from cellweave_nn.layers.attention import SelfAttention
 from cellweave_nn.layers.block import TransformerBlock, first_states
 from cellweave_nn.layers.favor import FavorAttention
+from cellweave_nn.layers.feedforward import gelu
 from cellweave_nn.layers.flow import FlowAttention
 from cellweave_nn.layers.generative import GenerativeAttention, generative_attention
 from cellweave_nn.layers.kernels import FullAttention
@@ -266,3 +271,31 @@ def test_open_weights_alone_give_what_the_masked_matrix_gives(layout, bias):
     expected = layer(values).detach()
     with torch.no_grad():
         torch.testing.assert_close(layer(values), expected, **CLOSE)
+
+
+_GELU = """
+import torch
+from cellweave_nn.layers.feedforward import gelu
+{}(torch.randn(30, 16, requires_grad=True)).sum().backward()
+"""
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is without oneDNN here")
+@pytest.mark.parametrize(("name", "kept"), [("gelu", False), ("torch.nn.functional.gelu", True)])
+def test_gelu_leaves_no_kernel_behind_for_every_number_of_rows(name, kept):
+    told = subprocess.run(
+        [sys.executable, "-c", _GELU.format(name)], check=True, capture_output=True, text=True,
+        env=os.environ | {"ONEDNN_VERBOSE": "1"},
+    ).stdout  # fmt: skip
+    assert ("primitive,exec" in told) == kept
+
+
+@pytest.mark.parametrize("approximate", ["none", "tanh"])
+@pytest.mark.parametrize("shape", [(7,), (5, 4), (1, 4), (2, 3, 6)])
+def test_gelu_is_that_of_torch(shape, approximate):
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    ours, theirs = gelu(x, approximate=approximate), F.gelu(x, approximate=approximate)
+    torch.testing.assert_close(ours, theirs)
+    weights = torch.randn(shape, dtype=torch.float64)
+    pairs = [torch.autograd.grad((y * weights).sum(), x)[0] for y in (ours, theirs)]
+    torch.testing.assert_close(*pairs)

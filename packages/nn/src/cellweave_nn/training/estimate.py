@@ -6,6 +6,10 @@ w are the matrix products that a step needs (:mod:`cellweave_nn.training.work`),
 held-out cells, forward alone. Steps are timed at the very shapes of the run, so the price of many
 small products is in r; w carries it from the cells that were timed to all cells. Steps are made
 until some time has passed: a hundred where they are small, three where they are large.
+
+Memory is the most that the process ever held. What a run holds is there by then: cells, tokens,
+weights, gradients, moments, averages, and the activations of a slot. The slot of the run that has
+most tokens is made too. Checkpoints and the model are written without copies.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +29,13 @@ from cellweave.config import load_config
 from cellweave.errors import ConfigError
 from cellweave.records import Progress
 from cellweave_nn.training.loop import Trainer
-from cellweave_nn.training.pretrain import assemble
+from cellweave_nn.training.pretrain import Assembled, assemble
 from cellweave_nn.training.settings import PretrainConfig, TrainingSettings
 from cellweave_nn.training.source import DataOrder
 from cellweave_nn.training.work import Work
-from cellweave_nn.training.world import joined_world
+from cellweave_nn.training.world import World, joined_world
 
-__all__ = ["RunEstimate", "TimedStep", "estimate", "run_seconds"]
+__all__ = ["RunEstimate", "TimedStep", "estimate", "heaviest_slot", "run_seconds"]
 
 _WARM_STEPS = 2
 _FEWEST, _MOST = 3, 100
@@ -89,18 +93,12 @@ def estimate(config: str | Path | PretrainConfig) -> RunEstimate:
             msg = f"estimate was started in {world.size} processes. Start it in one; ranks share "
             raise ConfigError(msg + "the slots of a step, so divide the time by their number.")
         parts = assemble(checked)
-        trainer = Trainer(
-            model=parts.model.to(world.device),
-            source=parts.source,
-            settings=_first_steps(settings),
-            seed=checked.seed,
-            world=world,
-        )
-        timed = _timed(trainer)
+        parts.model.to(world.device)
+        timed, work = _timed(parts, settings, world)
+        _make_heaviest_slot(parts, settings, world)
         peak = _peak_bytes(world.device)
     lengths = parts.source.tokens.lengths.tolist()
-    assert trainer.pace.work is not None
-    seconds = run_seconds(timed, trainer.pace.work, lengths, settings)
+    seconds = run_seconds(timed, work, lengths, settings)
     per_step = seconds / settings.steps
     n = sum(p.numel() for p in parts.model.parameters() if p.requires_grad)
     copies = 3 + bool(settings.ema)
@@ -139,15 +137,51 @@ def run_seconds(
     return rate * a_cell * (training + times * held_out / 3)
 
 
+def heaviest_slot(
+    lengths: np.ndarray, training: np.ndarray, settings: TrainingSettings, *, seed: int
+) -> np.ndarray:
+    """Return the cells of the slot that has most tokens, of those of the first epoch."""
+    size = settings.cells_per_slot
+    order = DataOrder(n_cells=len(training), size=size, seed=seed)
+    n_slots = min(settings.steps * settings.slots_per_step, -(-len(training) // size))
+    slots = (training[order.cells(k)] for k in range(n_slots))
+    return max(slots, key=lambda cells: lengths[cells].sum())
+
+
+def _make_heaviest_slot(parts: Assembled, settings: TrainingSettings, world: World) -> None:
+    """Make two steps of it; the moments of the first are there in the second."""
+    trainer = _trainer(parts, settings, world)
+    training, _ = trainer.split()
+    lengths = parts.source.tokens.lengths
+    cells = heaviest_slot(lengths, training, settings, seed=trainer.seed)
+    trainer.source = replace(parts.source, tokens=parts.source.tokens.take(cells))
+    changes = {"steps": 2, "warmup": 0, "slots_per_step": 1, "validation_fraction": 0.0}
+    trainer.settings = settings.model_copy(update=changes)
+    trainer.train()
+
+
+def _trainer(parts: Assembled, settings: TrainingSettings, world: World) -> Trainer:
+    return Trainer(
+        model=parts.model,
+        source=parts.source,
+        settings=settings,
+        seed=parts.config.seed,
+        world=world,
+    )
+
+
 def _first_steps(settings: TrainingSettings) -> TrainingSettings:
     most = min(settings.steps, _WARM_STEPS + _MOST)
     changes = {"steps": most, "warmup": 0, "validation_fraction": 0.0, "log_every": 1}
     return settings.model_copy(update=changes)
 
 
-def _timed(trainer: Trainer) -> list[TimedStep]:
+def _timed(
+    parts: Assembled, settings: TrainingSettings, world: World
+) -> tuple[list[TimedStep], Work]:
     """Make steps until enough time has passed; the first ones only warm up."""
-    settings, source = trainer.settings, trainer.source
+    trainer = _trainer(parts, _first_steps(settings), world)
+    source = trainer.source
     order = DataOrder(n_cells=source.n_cells, size=settings.cells_per_slot, seed=trainer.seed)
     training, _ = trainer.split()
     made: list[TimedStep] = []
@@ -171,7 +205,8 @@ def _timed(trainer: Trainer) -> list[TimedStep]:
 
     trainer.progress, trainer.stop = note, enough
     trainer.train()
-    return made[min(_WARM_STEPS, len(made) - 1) :]
+    assert trainer.pace.work is not None
+    return made[min(_WARM_STEPS, len(made) - 1) :], trainer.pace.work
 
 
 def _peak_bytes(device: torch.device) -> int:
