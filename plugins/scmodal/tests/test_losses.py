@@ -23,9 +23,16 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
 def test_geometry_equals_the_broadcast_form():
     x, z = random(30, 7), random(30, 4, seed=1)
     kernels = [torch.exp(-((v[:, None] - v[None]) ** 2).mean(-1).double() / 2) for v in (x, z)]
-    cosine = (kernels[0] * kernels[1]).sum(1) / (kernels[0].norm(dim=1) * kernels[1].norm(dim=1))
-    plain = -cosine.clamp(max=0.975).mean()
-    assert float(geometry_loss(x, z)) == pytest.approx(float(plain), abs=1e-6)
+    others = [[np.delete(row, i) for i, row in enumerate(k.numpy())] for k in kernels]
+    plain = -np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(*others, strict=True)])
+    assert float(geometry_loss(x, z)) == pytest.approx(plain, abs=1e-6)
+
+
+def test_geometry_tells_a_kept_shape_from_a_lost_one():
+    x = random(200, 6)
+    kept = x @ torch.linalg.qr(random(6, 6, seed=1))[0]
+    assert float(geometry_loss(x, kept)) < -0.99
+    assert abs(float(geometry_loss(x, random(200, 6, seed=2)))) < 0.1
 
 
 def test_mutual_neighbours_equal_brute_force():

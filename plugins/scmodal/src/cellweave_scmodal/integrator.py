@@ -6,7 +6,7 @@ linked pair, with encoders E, decoders G and a discriminator D:
 
     min_{E,G} max_D  1·E[log D(E_a x_a)] + E[log(1 − D(E_b x_b))]
         + 10·Σ|G_a E_a x_a − x_a|² + 10·Σ|E_b G_b z_a − z_a|²
-        + w·Σ_{mutual neighbours}|z_a − z_b|² − 10·Σ cos(K(x_a), K(z_a))
+        + w·Σ_{mutual neighbours}|z_a − z_b|² − 3·Σ corr(K(x_a), K(z_a))
 
 Where we depart. (1) The networks see a modality's low-dimensional coordinates and its smoothed
 linked features rather than thousands of columns: a step costs a thousandth, any ``obsm`` can be
@@ -14,7 +14,9 @@ woven, and features come back through a linear map. (2) Linked features are aver
 neighbours and weighted by the variance that neighbours share (see ``inputs.py``), so that mutual
 neighbours are reliable, and their term weighs more. (3) One discriminator update a step suffices
 with layers of this size. (4) Learning rates fall along a cosine. (5) Modalities form a tree of
-linked pairs, not a chain. Ablations: ``benchmarks/bench_scmodal.py``.
+linked pairs, not a chain. (6) Kernels are compared by correlation, a cell's own entry left out
+(see ``losses.py``), and weigh less: as raw cosines they cost quality on every measure.
+Ablations: ``benchmarks/bench_scmodal.py``.
 
 Cost: a step is independent of the number of cells; memory is linear in it.
 """
@@ -136,7 +138,7 @@ class ScmodalIntegrator:
         autoencoder: float = 10.0,
         cycle: float = 10.0,
         neighbours: float = 20.0,
-        geometry: float = 10.0,
+        geometry: float = 3.0,
         use_rep: str | Mapping[str, str] | None = None,
         batch_key: str | None = None,
         seed: int = 0,

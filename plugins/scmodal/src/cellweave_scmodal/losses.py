@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 __all__ = ["discriminator_loss", "geometry_loss", "mnn_loss", "mutual_neighbours"]
 
-_COSINE_LIMIT = 0.975
-
 
 def discriminator_loss(logit_first: torch.Tensor, logit_second: torch.Tensor) -> torch.Tensor:
     """Return the cross-entropy of telling first from second."""
@@ -16,10 +14,20 @@ def discriminator_loss(logit_first: torch.Tensor, logit_second: torch.Tensor) ->
 
 
 def geometry_loss(x_BP: torch.Tensor, z_BM: torch.Tensor) -> torch.Tensor:
-    """Return minus the mean row cosine between the kernels of input and latent space."""
-    kernel_x, kernel_z = _kernel(x_BP), _kernel(z_BM)
-    cosine = F.cosine_similarity(kernel_x, kernel_z, dim=1)
-    return -cosine.clamp(max=_COSINE_LIMIT).mean()
+    """Return minus the mean row correlation between the kernels of input and latent space.
+
+    A cell's kernel to itself is left out, and so is the level that all rows share: with them the
+    rows are alike whatever the latent space looks like, and the term says nothing.
+    """
+    cosine = F.cosine_similarity(_to_others(_kernel(x_BP)), _to_others(_kernel(z_BM)), dim=1)
+    return -cosine.mean()
+
+
+def _to_others(kernel_BB: torch.Tensor) -> torch.Tensor:
+    """Return rows without their diagonal entry, less the mean of the rest."""
+    other = 1 - torch.eye(len(kernel_BB), device=kernel_BB.device, dtype=kernel_BB.dtype)
+    kernel = kernel_BB * other
+    return (kernel - kernel.sum(1, keepdim=True) / max(len(kernel) - 1, 1)) * other
 
 
 def _kernel(x_BP: torch.Tensor) -> torch.Tensor:

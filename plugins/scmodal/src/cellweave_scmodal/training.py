@@ -3,7 +3,7 @@
 One step: a batch of every modality, some discriminator updates on fixed latent coordinates, one
 update of encoders and decoders on
 
-    1·adversarial + 10·autoencoder + 10·latent cycle + 1·mutual neighbours + 10·geometry.
+    1·adversarial + 10·autoencoder + 10·latent cycle + 1·mutual neighbours + 3·geometry.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Weights:
     autoencoder: float = 10.0
     cycle: float = 10.0
     neighbours: float = 1.0
-    geometry: float = 10.0
+    geometry: float = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
