@@ -151,4 +151,6 @@ def _recommend(
     verdicts = [r.scores.summary.get("verdict") for r in by_method[best] if r.scores]
     if "poor" in verdicts:
         text += " But even this result is poor: do not build on it."
+    elif "unknown" in verdicts:
+        text += " Cell types or known pairs were not given, and without them this proves little."
     return best, text
