@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import anndata
 import numpy as np
 import pytest
 import yaml
@@ -217,6 +218,39 @@ def test_finetune_and_wrong_configurations(trained_run, tmp_path, capsys):
     path.write_text(yaml.safe_dump(values | {"mode": "fully"}))
     assert main(["finetune", str(path)]) == 2
     assert "'mode' is 'fully'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"mode": "last", "last": 9}, "last is 9, but the encoder has 2 blocks."),
+        ({"data": "nothere.h5ad"}, "There is nothing at 'nothere.h5ad'. Check the path."),
+        ({"label": "depth"}, "obs['depth'] holds numbers. Expected words"),
+        ({"label": "one"}, "obs['one'] holds 1 label. Expected words"),
+    ],
+)
+def test_what_cannot_be_tuned_is_refused_in_words(trained_run, tmp_path, capsys, changes, text):
+    adata = anndata.read_h5ad(trained_run / "cells.h5ad")
+    adata.obs["depth"], adata.obs["one"] = np.linspace(0, 1, adata.n_obs), "same"
+    adata.write_h5ad(tmp_path / "cells.h5ad")
+    values = {
+        "model": str(trained_run / "run" / "model"),
+        "data": str(tmp_path / "cells.h5ad"),
+        "label": "cell_type",
+        "output": str(tmp_path / "tuned"),
+    }
+    path = tmp_path / "tune.yaml"
+    path.write_text(yaml.safe_dump(values | changes))
+    assert main(["finetune", str(path)]) == 2
+    assert text in capsys.readouterr().err
+    assert not (tmp_path / "tuned").exists()
+
+
+def test_a_list_of_no_runs_says_so(tmp_path, capsys):
+    assert main(["runs", "list", str(tmp_path)]) == 0
+    assert f"there is no run below {tmp_path}" in capsys.readouterr().err
+    assert main(["runs", "list", str(tmp_path / "nowhere")]) == 2
+    assert "nowhere' is not a folder" in capsys.readouterr().err
 
 
 def test_naming_commands_and_parts_imports_no_torch():

@@ -163,8 +163,17 @@ def _list(
     if as_json:
         show_json([asdict(run) for run in found])
         return
+    if not found:
+        note(f"there is no run below {folder}")
+        return
     rows = [
-        [r.path, f"{r.step}/{r.steps}", _short(r.loss), _short(r.validation_loss), r.finished]
+        [
+            r.path,
+            f"{r.step}/{r.steps}",
+            _short(r.loss),
+            _short(r.validation_loss),
+            _short(r.finished),
+        ]
         for r in found
     ]
     show_table(["run", "step", "loss", "validation", "finished"], rows)
@@ -185,4 +194,7 @@ def _compare(
 
 
 def _short(value: object) -> str:
+    words = {None: "-", True: "yes", False: "no"}
+    if isinstance(value, bool | None):
+        return words[value]
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 import scipy.sparse as sp
 
-from cellweave.errors import ConfigError, DataError, NotFittedError, StateMismatchError
+from cellweave.errors import ConfigError, DataError, NotFittedError, StateMismatchError, one_of
 from cellweave.records import ComponentState, Provenance, Tokens, Vocabulary
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class NonzeroTokenizer:
 
     def _matrix(self, adata: AnnData) -> sp.csr_matrix:
         if self.layer is not None and self.layer not in adata.layers:
-            msg = f"There is no layer {self.layer!r}; there are {sorted(adata.layers)}. Name one."
+            msg = f"There is no layer {self.layer!r}; there are {one_of(adata.layers)}. Name one."
             raise DataError(msg)
         matrix = adata.X if self.layer is None else adata.layers[self.layer]
         return sp.csr_matrix(matrix)

@@ -98,7 +98,8 @@ def finetune(
     )
     names = labels.get(checked.label, [])
     if len(names) < 2:
-        msg = f"obs[{checked.label!r}] holds {len(names)} labels. Expected words, at least two."
+        found = f"{len(names)} label" if checked.label in labels else "numbers"
+        msg = f"obs[{checked.label!r}] holds {found}. Expected words, at least two different ones."
         raise DataError(msg)
     training, held_out = _split(tokens, adata, checked)
     model = _prepared(base, checked, len(names))
@@ -146,17 +147,20 @@ def _prepared(base: CellModel, config: FinetuneConfig, n_labels: int) -> Pretrai
     if config.mode in ("probe", "last"):
         model.encoder.requires_grad_(requires_grad=False)
     if config.mode == "last":
-        for block in _blocks_of(model.encoder)[-config.last :]:
+        for block in _last_blocks(model.encoder, config.last):
             block.requires_grad_(requires_grad=True)
     return model
 
 
-def _blocks_of(encoder: nn.Module) -> list[nn.Module]:
+def _last_blocks(encoder: nn.Module, n: int) -> list[nn.Module]:
     stack = getattr(encoder, "stack", None)
     if not isinstance(stack, Stack):
         msg = f"{type(encoder).__name__} has no stack of blocks. Use mode='full' or 'probe'."
         raise ConfigError(msg)
-    return [*stack.blocks]
+    if n > len(stack.blocks):
+        msg = f"last is {n}, but the encoder has {len(stack.blocks)} blocks. Use fewer, or 'full'."
+        raise ConfigError(msg)
+    return [*stack.blocks][-n:]
 
 
 def _train(

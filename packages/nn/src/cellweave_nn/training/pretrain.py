@@ -259,12 +259,10 @@ def _identity(parts: Assembled, world: World) -> dict[str, Any]:
 
 
 def _read_one(path: Path, modality: str | None) -> AnnData:
-    import anndata
-
     import cellweave
 
     if path.suffix == ".h5ad" and modality != SEVERAL:
-        return anndata.read_h5ad(path)  # any modality, known to a plugin or not
+        return cellweave.read(f"cells={path}")["cells"]  # any modality, known to a plugin or not
     named = modality is not None and modality != SEVERAL and path.suffix != ".h5mu"
     found = cellweave.read(f"{modality}={path}" if named else path)
     if modality == SEVERAL:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellweave.errors import ConfigError
+from cellweave.errors import ConfigError, UnreadableFileError
 from cellweave_nn.training.run_folder import RunFolder, read_metrics
 
 __all__ = ["RunSummary", "compare_runs", "list_runs"]
@@ -27,6 +27,9 @@ class RunSummary:
 
 def list_runs(folder: str | Path) -> list[RunSummary]:
     """Return the runs below ``folder``, by path."""
+    if not Path(folder).is_dir():
+        msg = f"{str(folder)!r} is not a folder. Give one with run folders below it."
+        raise UnreadableFileError(msg)
     places = sorted(Path(folder).rglob("run.json"))
     return [_summary(RunFolder(path=place.parent)) for place in places]
 
