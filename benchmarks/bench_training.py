@@ -360,6 +360,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=("small", "large", "ragged", "trainer", "estimate"))
+    parser.add_argument("--rows", help="Of the estimates, from and to, such as 4-7.")
     arguments = parser.parse_args()
     quick, only = arguments.quick, arguments.only
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, float32")
@@ -376,7 +377,9 @@ def main():
             (1, 16, 8), (1, 32, 64), (2, 64, 32), (2, 128, 128), (4, 128, 32), (6, 256, 16),
             (12, 512, 4),
         ]  # fmt: skip
-        estimates(sizes[:1] if quick else sizes, 4 if quick else 15)
+        first, last = map(int, (arguments.rows or f"1-{len(sizes)}").split("-"))
+        sizes = sizes[:1] if quick else sizes[first - 1 : last]
+        estimates(sizes, 4 if quick else 15)
 
 
 if __name__ == "__main__":
