@@ -128,7 +128,7 @@ def scbert(folder: Path, depth: int, width: int, heads: int, n_genes: int) -> Su
 
     return Subject(
         model=ScbertModel.load(folder), genes=genes, longest=2000, padded=padded,
-        ids_plainly=plainly, ours={"pooling": "cls"}, at_once=256,
+        ids_plainly=plainly, ours={"pooling": "cls"}, at_once=128,
     )  # fmt: skip
 
 
