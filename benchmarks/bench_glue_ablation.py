@@ -4,7 +4,7 @@
     export CELLWEAVE_DATA=...
     python benchmarks/bench_glue_ablation.py --data cite,snare --seeds 0
 
-FOSCTTM and its change (above 0: the term earns its place), label transfer and its change.
+FOSCTTM, label transfer and mixing, each with its change (above 0: the term earns its place).
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--only", help="names of ablations, separated by commas")
     options = parser.parse_args()
     chosen = options.only.split(",") if options.only else list(ABLATIONS)
-    print(f"{'data':6} {'fit':26} {'foscttm':>9} {'worse by':>9} {'transfer':>9} {'worse by':>9}")
+    names = "".join(f"{n:>9} {'worse by':>9}" for n in ("foscttm", "transfer", "mixing"))
+    print(f"{'data':6} {'fit':26} {names}")
     for name in options.data.split(","):
         whole = None
         for what in chosen:
@@ -51,11 +52,11 @@ def main() -> None:
             if failed:
                 print(f"{name:6} {what:26} failed: {failed[0]}")
                 continue
-            now = [np.mean([r[k] for r in runs]) for k in ("foscttm_cos", "transfer_cos")]
+            now = [np.mean([r[k] for r in runs]) for k in ("foscttm_cos", "transfer_cos", "mixing")]
             whole = now if whole is None else whole
             print(
                 f"{name:6} {what:26} {now[0]:9.4f} {now[0] - whole[0]:9.4f} "
-                f"{now[1]:9.4f} {whole[1] - now[1]:9.4f}",
+                f"{now[1]:9.4f} {whole[1] - now[1]:9.4f} {now[2]:9.3f} {whole[2] - now[2]:9.3f}",
                 flush=True,
             )
 

@@ -15,7 +15,9 @@ import numpy as np
 import scipy.sparse as sp
 
 import cellweave
+from cellweave.contracts.metric import MetricInput
 from cellweave.datasets.joining import joined
+from cellweave.evaluation.mixing import EntropyMixing, SeuratAlignment
 from cellweave.evaluation.pairs import foscttm
 from cellweave.kernels.neighbours import nearest
 from cellweave.records import FeatureLinks
@@ -75,8 +77,13 @@ def load(name: str, *, draw: bool, seed: int = 5) -> Case:
 
 
 def scores(case: Case, rna: np.ndarray, other: np.ndarray) -> dict[str, float]:
-    """Return FOSCTTM and 1-NN label transfer, Euclidean and cosine."""
-    out = {}
+    """Return FOSCTTM and 1-NN label transfer, Euclidean and cosine, and how far modalities mix.
+
+    ``mixing`` is the mean of Seurat alignment and omics entropy mixing, 1 at best.
+    """
+    cells = MetricInput(embeddings={"rna": rna, case.other: other})
+    mixed = [kind().compute(cells)[0].value for kind in (SeuratAlignment, EntropyMixing)]
+    out = {"mixing": float(np.mean(mixed))}
     other = other[case.partner]
     for short, metric in (("eu", "euclidean"), ("cos", "cosine")):
         out[f"foscttm_{short}"] = sum(foscttm(rna, other, metric=metric)) / 2

@@ -12,7 +12,8 @@ Where we depart, and why (measured by ``benchmarks/bench_glue_ablation.py``):
 
 - N_m is the number of features but at least ``feature_floor``: with 14 proteins a mean over
   features outweighs graph and adversary by a hundred times, and the alignment drifts.
-- Anchors (``anchors.py``), mutual neighbours among linked features, hold the coarse match.
+- Anchors (``anchors.py``), mutual neighbours among linked features, hold the coarse match; the
+  adversary, at half its weight, mixes what they have matched.
 - Biases start at the data's means; the learning rate is annealed once within a budget of steps an
   order of magnitude smaller; one encoding a step serves discriminator, generator and anchors.
 - Counts, feature vectors and edges go through compiled sweeps that form value and gradient at once
@@ -116,7 +117,7 @@ class GlueIntegrator:
     depth: int = 2
     dropout: float = 0.2
     lam_graph: float = 0.02
-    lam_align: float = 0.05
+    lam_align: float = 0.025
     lam_kl: float = 1.0
     lam_label: float = 0.02
     lam_pair: float = 0.02
