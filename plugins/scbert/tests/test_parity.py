@@ -181,6 +181,15 @@ def test_untrained(tmp_path):
     assert np.array_equal(cellweave.load(tmp_path / "model").embed(data).values, found)
 
 
+def test_the_last_token_alone_is_what_all_give(folder):
+    model = ScbertModel.load(folder)
+    batch = model._batch(model.tokenizer.encode(cells()), "cpu")
+    with torch.inference_mode():
+        for depth in range(DEPTH + 1):
+            whole = model.network(batch, depth=depth)[batch.offsets[1:] - 1]
+            assert (model.network.last(batch, depth=depth) - whole).abs().max() < 1e-6, depth
+
+
 def test_layers_and_pools_by_name(folder):
     model = ScbertModel.load(folder)
     data = cells(3)

@@ -210,13 +210,13 @@ class ScbertModel(FamilyModel):
 
     def _pooled(self, tokens: Tokens, how: str, depth: int, device: str) -> np.ndarray:
         def pooled(batch: TokenBatch) -> torch.Tensor:
+            if how == "cls":
+                return self.network.last(batch, depth=depth)
             states = self.network(batch, depth=depth)
             cells = states.view(batch.n_cells, self.config.n_ids, self.config.width)
             if how == "label":
                 assert self.network.label is not None
                 return self.network.label.hidden(cells)
-            if how == "cls":
-                return cells[:, -1]
             return cells.mean(1, dtype=torch.float64) if how == "mean" else cells.sum(1)
 
         return self._run(tokens, device, pooled)

@@ -81,6 +81,34 @@ class ScbertNetwork(nn.Module):
             x = block(x, layout)
         return self.norm(x) if n == self.config.depth else x
 
+    def last(self, batch: TokenBatch, *, depth: int | None = None) -> torch.Tensor:
+        """Return what :meth:`forward` gives at the last token of each cell, ``(N, D)``.
+
+        Of the last block that row alone is computed: the others are keys and values.
+        """
+        x, layout = self.embedded(batch), self._layout(batch)
+        n = self.config.depth if depth is None else depth
+        for block in list(self.blocks)[: max(n - 1, 0)]:
+            x = block(x, layout)
+        cells = x.view(batch.n_cells, self.config.n_ids, self.config.width)
+        last = cells[:, -1] if n == 0 else self._last_row(self.blocks[n - 1], cells)
+        return self.norm(last) if n == self.config.depth else last
+
+    @staticmethod
+    def _last_row(block: nn.Module, cells: torch.Tensor) -> torch.Tensor:
+        assert isinstance(block, TransformerBlock)
+        attention = block.attention
+        assert isinstance(attention, SelfAttention)
+        assert isinstance(attention.kernel, FavorAttention)
+        seen = block.norm1(cells)
+        of_heads = (attention.heads, attention.head_width)
+        q = attention.query(seen[:, -1:]).unflatten(-1, of_heads)
+        k, v = (part(seen).unflatten(-1, of_heads) for part in (attention.key, attention.value))
+        mixed = attention.kernel.of_rows(q, k, v).flatten(-2)
+        x = cells[:, -1] + attention.out(mixed).squeeze(1)
+        out: torch.Tensor = x + block.feedforward(block.norm2(x), NO_TAGS)
+        return out
+
     def received(self, batch: TokenBatch) -> torch.Tensor:
         """Return ``(depth, T, H)``: the attention each token gets from all of its cell."""
         x, layout = self.embedded(batch), self._layout(batch)

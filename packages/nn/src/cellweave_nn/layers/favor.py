@@ -65,6 +65,10 @@ class FavorAttention(nn.Module):
         """Attend within each cell."""
         return layout.map(self._attend, q, k, v)
 
+    def of_rows(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Attend from a few rows of each cell, ``(B, n, H, K)``, to all; none may be padding."""
+        return self._attend(q, k, v, None)
+
     def received(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: Layout, tags: Tags
     ) -> torch.Tensor:
