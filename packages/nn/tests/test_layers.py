@@ -137,6 +137,18 @@ def test_favor_approaches_softmax_attention():
     assert error[4096] < error[16] / 3
 
 
+@pytest.mark.parametrize("key_max", ["cell", "batch"])
+def test_favor_head_by_head_is_favor_of_all_heads(key_max):
+    torch.manual_seed(0)
+    kernel = FavorAttention(8, key_max=key_max)
+    q, k, v = torch.randn(3, 2, 12, 3, 8) * torch.tensor([0.5, 1, 3])[:, None]  # maxima apart
+    layout = padded_layout((12, 7))
+    by_head = kernel(q, k, v, layout, Tags())
+    at_once = kernel(q.requires_grad_(), k, v, layout, Tags())
+    kept = layout.is_token
+    torch.testing.assert_close(by_head[kept], at_once.detach()[kept], atol=1e-6, rtol=1e-5)
+
+
 def test_flow_attention_by_hand():
     torch.manual_seed(0)
     q, k, v = torch.randn(3, 5, 4)

@@ -187,7 +187,7 @@ def test_the_last_token_alone_is_what_all_give(folder):
     with torch.inference_mode():
         for depth in range(DEPTH + 1):
             whole = model.network(batch, depth=depth)[batch.offsets[1:] - 1]
-            assert (model.network.last(batch, depth=depth) - whole).abs().max() < 1e-6, depth
+            assert (model.network.last(batch, depth=depth) - whole).abs().max() < TOLERANCE, depth
 
 
 def test_layers_and_pools_by_name(folder):

@@ -92,10 +92,46 @@ class FavorAttention(nn.Module):
     def _attend(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_token: torch.Tensor | None
     ) -> torch.Tensor:
+        if q.device.type == "cpu" and not any(part.requires_grad for part in (q, k, v)):
+            return self._attend_by_head(q, k, v, is_token)
         q_f, k_f = self._query_features(q), self._key_features(k, is_token)
         memory = torch.einsum("blhm,blhk->bhmk", k_f, v)
         norm = torch.einsum("blhm,bhm->blh", q_f, k_f.sum(1))
         return torch.einsum("blhm,bhmk->blhk", q_f, memory) / norm.unsqueeze(-1)
+
+    def _attend_by_head(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_token: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Attend head by head: features of all heads at once leave the cache, and the heap.
+
+        A head's keys are taken below their own maximum; what that is below the cell's is put right
+        in their sums: Σ φ(k_j) v_jᵀ = r Σ exp(…) v_jᵀ + ε Σ v_jᵀ. Shares of m cancel.
+        """
+        hidden = None if is_token is None else ~is_token[:, :, None]
+        heads = [self._read_keys(k[:, :, h], v[:, :, h], hidden) for h in range(k.shape[2])]
+        top = torch.stack([head[0] for head in heads]).amax(0)
+        n = k.shape[1] if is_token is None else is_token.sum(1)[:, None, None]
+        out = q.new_empty((*q.shape[:3], v.shape[-1]))
+        for h, (own_top, sums, memory, values) in enumerate(heads):
+            share = (own_top - top).exp()
+            norm = (share * sums + self.eps * n).transpose(1, 2)
+            features = self._query_features(q[:, :, h])
+            mixed = features @ (share * memory + self.eps * values)
+            torch.div(mixed, features @ norm, out=out[:, :, h])
+        return out
+
+    def _read_keys(
+        self, k: torch.Tensor, v: torch.Tensor, hidden: torch.Tensor | None
+    ) -> tuple[torch.Tensor, ...]:
+        """Return a head's maximum, and Σ exp(…), Σ exp(…) vᵀ and Σ v below it."""
+        projected, half_norm = self._exponents(k)
+        if hidden is not None:
+            projected, v = projected.masked_fill(hidden, float("-inf")), v.masked_fill(hidden, 0.0)
+        over = (1, 2) if self.key_max == "cell" else (0, 1, 2)
+        top = projected.amax(over, keepdim=True)
+        features = projected.sub_(half_norm + top).exp_()
+        sums = features.sum(1, keepdim=True)
+        return top, sums, features.transpose(1, 2) @ v, v.sum(1, keepdim=True)
 
     def _exponents(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scale = x.shape[-1] ** -0.25
