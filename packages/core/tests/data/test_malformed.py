@@ -1,13 +1,16 @@
 """Malformed files: one error class, three parts, no hang, nothing executed."""
 
 import importlib.util
+import os
+import subprocess
 import time
 import warnings
 from pathlib import Path
 
+import h5py
 import pytest
 
-from cellweave.data import read
+from cellweave.data import read, untrusted
 from cellweave.errors import UnreadableFileError
 
 _spec = importlib.util.spec_from_file_location(
@@ -38,3 +41,20 @@ def test_malformed_input_is_refused(name, tmp_path, monkeypatch):
     assert path.name in str(caught.value)
     assert not (tmp_path / "canary").exists()
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.name != "posix", reason="process groups are of POSIX")
+def test_ctrl_c_reaches_us_and_not_the_child_that_reads(tmp_path, monkeypatch):
+    groups, start = [], subprocess.Popen
+
+    def started(*args, **options):
+        child = start(*args, **options)
+        groups.append(os.getpgid(child.pid))
+        return child
+
+    monkeypatch.setattr(untrusted.subprocess, "Popen", started)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1, 2]
+    untrusted.check_before_reading(tmp_path / "a.h5")
+    assert len(groups) == 1
+    assert groups[0] != os.getpgrp()

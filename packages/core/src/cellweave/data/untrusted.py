@@ -84,6 +84,8 @@ def _walk(path: Path, *, memory: int, seconds: int, most: int) -> str:
         stderr=subprocess.DEVNULL,
         env=_environment(),
         close_fds=True,
+        # Ctrl-C is for the parent, which may have work to put away first; it ends the child itself.
+        process_group=0,
     )
     try:
         said, _ = child.communicate(timeout=seconds)
