@@ -128,7 +128,7 @@ class GlueIntegrator:
     feature_floor: int = 1000
     batch_size: int = 128
     learning_rate: float = 2e-3
-    progress: float = 1.0
+    progress: float = 1.5
     min_epochs: int = 4
     n_negatives: int = 10
     validation_fraction: float = 0.1
