@@ -285,18 +285,33 @@ def test_open_weights_alone_give_what_the_masked_matrix_gives(layout, bias):
         torch.testing.assert_close(layer(values), expected, **CLOSE)
 
 
+_PLAIN_CONVOLUTION = (
+    "torch.nn.Conv1d(16, 16, 4, groups=16)(torch.randn(2, 16, 30)).sum().backward()"
+)
+_MAMBA = """
+from cellweave_nn.layers.mamba import Mamba2
+Mamba2(16, state=4, head_width=8)(torch.randn(2, 30, 16)).sum().backward()
+"""
 _GELU = """
-import torch
 from cellweave_nn.layers.feedforward import gelu
 {}(torch.randn(30, 16, requires_grad=True)).sum().backward()
 """
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch is without oneDNN here")
-@pytest.mark.parametrize(("name", "kept"), [("gelu", False), ("torch.nn.functional.gelu", True)])
-def test_gelu_leaves_no_kernel_behind_for_every_number_of_rows(name, kept):
+@pytest.mark.parametrize(
+    ("code", "kept"),
+    [
+        (_GELU.format("gelu"), False),
+        (_GELU.format("torch.nn.functional.gelu"), True),
+        (_MAMBA, False),
+        (_PLAIN_CONVOLUTION, True),
+    ],
+    ids=["gelu", "plain gelu", "mamba", "plain convolution"],
+)
+def test_no_kernel_is_left_behind_for_every_shape(code, kept):
     told = subprocess.run(
-        [sys.executable, "-c", _GELU.format(name)], check=True, capture_output=True, text=True,
+        [sys.executable, "-c", f"import torch\n{code}"], check=True, capture_output=True, text=True,
         env=os.environ | {"ONEDNN_VERBOSE": "1"},
     ).stdout  # fmt: skip
     assert ("primitive,exec" in told) == kept

@@ -139,11 +139,17 @@ class Mamba2(nn.Module):
         self, mixed_bld: torch.Tensor, before: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mix each place with the few before it; return the last few as well."""
-        conv = self.conv1d
-        mixed, few = mixed_bld.transpose(1, 2), conv.kernel_size[0] - 1
-        seen = F.pad(mixed, (few, 0)) if before is None else torch.cat([before, mixed], dim=2)
-        out = F.conv1d(seen, conv.weight, conv.bias, groups=conv.groups)
-        return out.transpose(1, 2), seen[..., seen.shape[-1] - few :]
+        taps, few = self.conv1d.weight[:, 0], self.conv1d.kernel_size[0] - 1
+        length, bias = mixed_bld.shape[1], self.conv1d.bias
+        assert bias is not None
+        if before is None:
+            before = mixed_bld.new_zeros(len(mixed_bld), few, mixed_bld.shape[2])
+        seen = torch.cat([before, mixed_bld], dim=1)
+        # Tap by tap: conv1d on a CPU keeps a kernel of half a megabyte for every shape it meets.
+        out = torch.addcmul(bias, seen.narrow(1, 0, length), taps[:, 0])
+        for k in range(1, few + 1):
+            out = out.addcmul_(seen.narrow(1, k, length), taps[:, k])
+        return out, seen.narrow(1, length, few)
 
 
 def chunked_scan(
