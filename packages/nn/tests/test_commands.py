@@ -77,7 +77,10 @@ def signalled(monkeypatch):
 
     monkeypatch.setattr(Trainer, "_step", signalled_step)
     monkeypatch.setattr(pretraining, "assemble", signalled_assemble)
-    return lambda at, *numbers: planned.update({at: numbers})
+    # Workers of pytest-xdist ignore Ctrl-C, which a command line does not.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda at, *numbers: planned.update({at: numbers})
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
