@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demo", "demo"]
 
-# Two minutes in all, on two cores: simulated types are distinct, so two thirds of the training suffice.
+# Two minutes in all, on two cores: simulated types are distinct, two thirds of the training do.
 _SHORTER = {"glue": {"progress": 1.0}}
 
 
